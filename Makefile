@@ -1,0 +1,36 @@
+# make setup: everything that tests and demo need.   make demo: the main job on a real stack.   make test: every test.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export ANSIBLE_HOME := $(CURDIR)/.ansible
+unexport AWS_CA_BUNDLE
+
+.PHONY: help setup demo test lint unit integration clean
+help:
+	@sed -n 's/^# //p' Makefile
+
+setup:
+	@scripts/setup/engine.sh
+	@scripts/setup/venv.sh
+	@scripts/setup/images.sh
+
+demo: setup
+	@scripts/demo.sh
+
+test: setup lint unit integration
+
+lint:
+	ruff check .
+	ruff format --check .
+	mypy
+	yamllint --strict .
+	ansible-lint --offline --profile production -q
+
+unit:
+	python -m pytest tests/unit
+
+integration:
+	python -m pytest tests/integration
+
+clean:
+	docker compose -p trading -f examples/trading/compose.yml down --volumes --remove-orphans
+	rm -rf .venv .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,302 @@
+"""Takes a recovery point: pin every store, stream side by side, publish together."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Callable, Optional, Union
+
+from . import __version__, catalog, postgres, redis
+from .artifact import Lock, Partial, check_backup_dir, free_bytes
+from .containers import Container, Docker, Project
+from .errors import BackupError
+from .process import Deadline, end_all, raise_on_signals
+from .stores import ID_PATTERN, Store, parse_stores, select_stores
+
+__all__ = ["take"]
+
+Source = Union[postgres.Source, redis.Source]
+_ENGINES: dict[str, Callable[..., Source]] = {"postgres": postgres.Source, "redis": redis.Source}
+_QUIESCE_SECONDS = 10  # the guard unpauses after this long, whatever else happens
+_RESERVE = 64 * 1024 * 1024
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="microseconds")
+
+
+class _Job:
+    """One store on its way to a backup."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.partial: Optional[Partial] = None
+        self.source: Optional[Source] = None
+        self.container: Optional[Container] = None
+        self.error = ""
+        self.seconds: dict[str, float] = {}
+        self.sealed: dict[str, Any] = {}
+
+    def attempt(self, step: str, work: Any) -> bool:
+        """Run a step unless an earlier one failed; an error is kept, and stays this store's own."""
+        if self.error:
+            return False
+        began = time.monotonic()
+        try:
+            work()
+        except redis.Busy:
+            raise
+        except BackupError as error:
+            self.error = str(error)
+        except OSError as error:
+            self.error = f"store {self.store.name}: {error}"
+        self.seconds[step] = round(time.monotonic() - began, 3)
+        return not self.error
+
+
+def take(params: dict[str, Any], check_mode: bool = False) -> dict[str, Any]:
+    """Take a recovery point of ``params['stores']``; the parameters are those of the module of that name.
+
+    Returns its report. Raises BackupError, with the report as details, when a store failed.
+    """
+    stores = parse_stores(params["stores"])
+    chosen = select_stores(stores, params.get("only") or [])
+    backup_dir = Path(params["backup_dir"])
+    if params.get("id") and not ID_PATTERN.fullmatch(params["id"]):
+        raise BackupError(f"the id {params['id']!r} is not of the form YYYYMMDD-HHMMSS")
+    if float(params.get("timeout") or 0) < 1:
+        raise BackupError("timeout must be 1 second or more")
+    check_backup_dir(backup_dir)
+    deadline = Deadline(float(params["timeout"]))
+    docker = Docker(deadline)
+    project = Project(params.get("project_dir"), params.get("compose_files") or (), params.get("project_name"))
+    with raise_on_signals(), Lock(backup_dir):
+        docker.remove_leftovers(str(backup_dir))
+        point = _Point(docker, params["stack"], backup_dir, params.get("id"), stores, chosen)
+        try:
+            return point.take(project, params.get("quiesce") or [], check_mode)
+        finally:
+            point.clean_up()
+
+
+class _Point:
+    def __init__(
+        self,
+        docker: Docker,
+        stack: str,
+        backup_dir: Path,
+        point: Optional[str],
+        stores: list[Store],
+        chosen: list[Store],
+    ) -> None:
+        self._docker, self._stack, self._dir = docker, stack, backup_dir
+        self._omitted = [store.name for store in stores if store not in chosen]
+        self._jobs = [_Job(store) for store in chosen]
+        self._id = point or self._free_id()
+        self._quiesced: list[str] = []
+        self._quiesce_seconds = 0.0
+        self._began = time.time()
+
+    def _free_id(self) -> str:
+        while True:
+            point = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+            if not any(Partial(self._dir, job.store.name, job.store.engine, point).taken() for job in self._jobs):
+                return point
+            time.sleep(0.2)
+
+    def take(self, project: Project, quiesce: list[str], check_mode: bool) -> dict[str, Any]:
+        located, pause = self._docker.locate([job.store for job in self._jobs], project, quiesce)
+        points = catalog.read(self._dir, self._stack).points.values()
+        sizes = {name: backup.manifest["artifact"]["size"] for backups in points for name, backup in backups.items()}
+        for job in self._jobs:
+            job.attempt("open", lambda job=job: self._open(job, located[job.store.name], sizes))
+        self._check_space(sizes)
+        if check_mode:
+            return self._answer(self._plan())
+        if any(not job.error for job in self._jobs):
+            self._pin(pause)
+            with ThreadPoolExecutor(max_workers=len(self._jobs)) as pool:
+                list(pool.map(self._stream, self._jobs))
+            self._publish()
+        return self._answer([self._report(job) for job in self._jobs])
+
+    def _open(self, job: _Job, located: Any, sizes: dict[str, int]) -> None:
+        if isinstance(located, BackupError):
+            raise located
+        job.container = located
+        job.partial = Partial(self._dir, job.store.name, job.store.engine, self._id)
+        partial, job.partial = job.partial, None
+        partial.create()
+        job.partial = partial  # ours from here on: what another run left is never removed
+        source = _ENGINES[job.store.engine](self._docker, job.store, located, self._dir, partial)
+        job.source = source
+        source.open()
+        sizes.setdefault(job.store.name, source.size // 2)
+
+    def _check_space(self, sizes: dict[str, int]) -> None:
+        needed = sum(sizes[job.store.name] for job in self._jobs if not job.error) * 6 // 5 + _RESERVE
+        free = free_bytes(self._dir)
+        if free < needed:
+            raise BackupError(
+                f"the backup folder {self._dir} has {free} bytes free, this recovery point may take {needed}: "
+                "free some, or move stack_backup_dir to a larger disk"
+            )
+
+    def _pin(self, pause: list[Container]) -> None:
+        """Pin every store, Redis first; with quiesced services all in the one moment that they stand still."""
+        jobs = sorted(
+            (job for job in self._jobs if job.source), key=lambda job: job.source.pin_order if job.source else 0
+        )
+        while True:
+            for job in jobs:
+                job.attempt("ready", job.source.ready if job.source else None)
+            guard = self._docker.pause_guarded(pause, _QUIESCE_SECONDS) if pause else None
+            began = time.monotonic()
+            try:
+                for job in jobs:
+                    job.attempt("pin", job.source.pin if job.source else None)
+                if time.monotonic() - began < _QUIESCE_SECONDS - 1:
+                    self._quiesced = [item.name for item in pause]
+                return
+            except redis.Busy:
+                self._docker.deadline.left()
+            finally:
+                if guard:
+                    self._docker.unpause(guard, pause)
+                    self._quiesce_seconds = round(time.monotonic() - began, 3)
+
+    def _stream(self, job: _Job) -> None:
+        source, partial = job.source, job.partial
+        if source is None or partial is None:
+            return
+        if job.attempt("stream", source.stream):
+            job.attempt("seal", lambda: self._seal(job, partial))
+
+    def _seal(self, job: _Job, partial: Partial) -> None:
+        job.sealed = partial.seal()
+        if not job.sealed.get(partial.artifact.name, {}).get("size"):
+            raise BackupError(f"store {job.store.name}: the artifact is empty or missing: nothing was saved")
+
+    def _publish(self) -> None:
+        good = [job for job in self._jobs if not job.error]
+        spread = 0.0
+        if good:
+            pins = [job.source.pinned_at for job in good if job.source]
+            spread = round((max(pins) - min(pins)) * 1000, 3)
+        failed = {job.store.name: job.error for job in self._jobs if job.error}
+        point = {
+            "id": self._id,
+            "stores": [job.store.name for job in self._jobs],
+            "omitted": self._omitted,
+            "failed": failed,
+            "pin_distance_ms": spread,
+            "quiesced": self._quiesced,
+            "quiesce_seconds": self._quiesce_seconds,
+        }
+        for job in good:
+            job.attempt("publish", lambda job=job: self._publish_one(job, point))
+
+    def _publish_one(self, job: _Job, point: dict[str, Any]) -> None:
+        if job.source is None or job.partial is None or job.container is None:
+            return
+        told = job.source.describe()
+        job.seconds["total"] = round(time.time() - self._began, 3)
+        artifact = {
+            "name": job.partial.artifact.name,
+            "encryption": None,
+            **told["artifact"],
+            **job.sealed[job.partial.artifact.name],
+        }
+        manifest = {
+            **told,
+            "format": catalog.FORMAT,
+            "stack": self._stack,
+            "store": job.store.name,
+            "engine": job.store.engine,
+            "point": point,
+            "artifact": artifact,
+            "pin": {**told["pin"], "at": _iso(job.source.pinned_at)},
+            "source": {
+                "service": job.store.service,
+                "container": job.container.name,
+                "image": job.container.image,
+                "image_id": job.container.image_id,
+                "host": platform.node(),
+            },
+            "seconds": job.seconds,
+            "made_by": {
+                "tool": "stack-backup",
+                "version": __version__,
+                "python": platform.python_version(),
+                "uid": os.getuid(),
+            },
+        }
+        if told.get("globals"):
+            manifest["globals"] = {**told["globals"], **job.sealed[told["globals"]["name"]]}
+        job.partial.publish(manifest)
+        job.partial = None
+
+    def _report(self, job: _Job) -> dict[str, Any]:
+        backups = catalog.read(self._dir, self._stack).points.get(self._id, {})
+        report: dict[str, Any] = {
+            "store": job.store.name,
+            "engine": job.store.engine,
+            "ok": not job.error,
+            "error": job.error,
+        }
+        if not job.error:
+            # Said of what now lies on disk, not of what was meant to.
+            report.update(
+                backups[job.store.name].report(), steps=job.seconds, via=backups[job.store.name].manifest["via"]
+            )
+            report["rate"] = int(report["size"] / max(job.seconds.get("stream", 0), 0.001))
+        return report
+
+    def _plan(self) -> list[dict[str, Any]]:
+        plan = []
+        for job in self._jobs:
+            file = str(job.partial.store_dir / job.partial.artifact.name) if job.partial else ""
+            plan.append(
+                {
+                    "store": job.store.name,
+                    "engine": job.store.engine,
+                    "ok": not job.error,
+                    "error": job.error,
+                    "file": file,
+                }
+            )
+        return plan
+
+    def _answer(self, reports: list[dict[str, Any]]) -> dict[str, Any]:
+        pins = [job.source.pinned_at for job in self._jobs if job.source and job.source.pinned_at and not job.error]
+        answer = {
+            "changed": any(report["ok"] for report in reports),
+            "id": self._id,
+            "stack": self._stack,
+            "complete": all(report["ok"] for report in reports),
+            "stores": reports,
+            "pin_distance_ms": round((max(pins) - min(pins)) * 1000, 3) if pins else None,
+            "quiesced": self._quiesced,
+            "quiesce_seconds": self._quiesce_seconds,
+            "seconds": round(time.time() - self._began, 3),
+        }
+        errors = [report["error"] for report in reports if not report["ok"]]
+        if errors:
+            raise BackupError(
+                f"recovery point {self._id} of stack {self._stack} is incomplete: {' | '.join(errors)}", **answer
+            )
+        return answer
+
+    def clean_up(self) -> None:
+        """End what runs; remove what was not published."""
+        for job in self._jobs:
+            if job.source:
+                job.source.close()
+        end_all()
+        for job in self._jobs:
+            if job.partial:
+                job.partial.discard()

@@ -1,0 +1,143 @@
+#!/usr/bin/env bash
+# The images that tests and demo use: pulled, or built from Debian packages where no registry answers.
+# tests/images/README.md says what the stand-ins are.
+set -euo pipefail
+# shellcheck source=scripts/setup/lib.sh
+. "$(dirname "$0")/lib.sh"
+images=(postgres:17 postgres:15 redis:8.0 redis:7.0 valkey/valkey:8 python:3.13-slim)
+registry=unknown
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# --- recipes: each sets suite, packages, hooks (mmdebstrap's) and changes (the image's settings) ----------------------
+
+# user NAME HOME SHELL: with the official images' id, made before Debian's packages would make it with another.
+# shellcheck disable=SC2016  # $1 is the new root folder, known to the hook's shell
+user() {
+  hooks+=(--essential-hook="echo $1:x:999: >>\"\$1/etc/group\"; echo $1:x:999:999::$2:$3 >>\"\$1/etc/passwd\"")
+}
+
+# entrypoint FOLDER: tests/images/FOLDER/docker-entrypoint.sh.
+entrypoint() {
+  local script=tests/images/$1/docker-entrypoint.sh
+  hooks+=(--customize-hook="upload $script /usr/local/bin/docker-entrypoint.sh"
+    --customize-hook='chmod 0755 "$1/usr/local/bin/docker-entrypoint.sh"'
+    --customize-hook=": $(sha256sum <"$script")") # does nothing, but makes the script a part of the recipe
+  changes+=('ENTRYPOINT ["docker-entrypoint.sh"]')
+}
+
+# shellcheck disable=SC2016
+recipe_postgres() { # MAJOR SUITE
+  suite=$2 packages=postgresql-$1,locales,libnss-wrapper,zstd,xz-utils
+  user postgres /var/lib/postgresql /bin/bash
+  hooks+=(
+    # No cluster in the image: the entrypoint makes it.
+    --essential-hook='mkdir -p "$1/etc/postgresql-common"; echo create_main_cluster = false >"$1/etc/postgresql-common/createcluster.conf"'
+    --customize-hook='printf "%s.UTF-8 UTF-8\n" en_US de_DE >"$1/etc/locale.gen"; chroot "$1" locale-gen >/dev/null'
+    --customize-hook="sed -ri \"s/^#?listen_addresses.*/listen_addresses = '*'/\" \"\$1/usr/share/postgresql/$1/postgresql.conf.sample\""
+    --customize-hook='mkdir -p "$1/docker-entrypoint-initdb.d"'
+    --customize-hook='install -d -o 999 -g 999 -m 1777 "$1/var/lib/postgresql/data"'
+    --customize-hook='install -d -o 999 -g 999 -m 3777 "$1/var/run/postgresql"')
+  changes=("ENV PG_MAJOR=$1" "ENV PATH=/usr/lib/postgresql/$1/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    'ENV LANG=en_US.utf8' 'ENV PGDATA=/var/lib/postgresql/data' 'VOLUME /var/lib/postgresql/data' 'EXPOSE 5432'
+    'STOPSIGNAL SIGINT' 'CMD ["postgres"]')
+  entrypoint postgres
+}
+
+# shellcheck disable=SC2016
+recipe_redis() { # NAME SUITE: redis or valkey
+  suite=$2 packages=$1-server,$1-tools
+  user "$1" /data /bin/sh
+  # Debian's own configuration file is not the server's default: it must not be taken for it.
+  hooks+=(--customize-hook="rm -rf \"\$1/etc/$1\"" --customize-hook='install -d -o 999 -g 999 "$1/data"')
+  changes=('WORKDIR /data' 'VOLUME /data' 'EXPOSE 6379' "CMD [\"$1-server\"]")
+  entrypoint redis
+}
+
+# shellcheck disable=SC2016
+recipe_python() { # SUITE
+  suite=$1 packages=python3,python3-pip,python3-venv,ca-certificates
+  hooks+=(--customize-hook='ln -s python3 "$1/usr/bin/python"; rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED')
+  changes=('CMD ["python3"]')
+}
+
+recipe() { # TAG
+  # shellcheck disable=SC2016
+  hooks=(--customize-hook='rm -rf "$1"/usr/share/doc/* "$1"/usr/share/man/* "$1"/usr/share/info/*') changes=()
+  case $1 in
+    postgres:15) recipe_postgres 15 bookworm ;;
+    postgres:17) recipe_postgres 17 trixie ;;
+    redis:7.0) recipe_redis redis bookworm ;;
+    redis:8.0) recipe_redis redis trixie ;;
+    valkey/valkey:8) recipe_redis valkey trixie ;;
+    python:3.13-slim) recipe_python trixie ;;
+    *) die "no recipe for the image $1" ;;
+  esac
+  digest=$(printf '%s\n' "$suite" "$packages" "${hooks[@]}" "${changes[@]}" | sha256sum | cut -c 1-16)
+}
+
+# --- what is there, what answers, what is built -----------------------------------------------------------------------
+
+# present TAG: an image of that name, and when it is a stand-in, then by today's recipe.
+present() {
+  local label
+  label=$(docker image inspect --format '{{index .Config.Labels "stack-backup.stand-in"}}:{{index .Config.Labels "stack-backup.recipe"}}' \
+    "$1" 2>/dev/null) || return 1
+  [ "${label%%:*}" != 1 ] || [ "${label#*:}" = "$digest" ]
+}
+
+# pull TAG: a registry that has not begun to answer after 20 s is silent, and is not asked again.
+pull() {
+  [ "$registry" != silent ] || return 1
+  say "pull $1"
+  docker pull "$1" >"$work/pull" 2>/dev/null &
+  local client=$! _
+  for _ in $(seq 40); do
+    if grep -q 'Pulling from' "$work/pull"; then registry=answers; fi
+    if [ "$registry" = answers ] || ! kill -0 "$client" 2>/dev/null; then break; fi
+    sleep 0.5
+  done
+  if [ "$registry" != answers ]; then kill "$client" 2>/dev/null || true; fi
+  if wait "$client"; then registry=answers; return; fi
+  if [ "$registry" = unknown ]; then
+    registry=silent
+    say "no registry answers: building stand-ins from Debian packages (some minutes)"
+  fi
+  return 1
+}
+
+# build TAG: everything comes from the host's side of the network; no container ever needs it.
+build() {
+  local tag=$1 old mirror keyring change settings=()
+  recipe "$tag"
+  mirror=$(debian_mirror)
+  keyring=$(debian_keyring)
+  for change in "${changes[@]}" "LABEL stack-backup.stand-in=1 stack-backup.recipe=$digest"; do settings+=(--change "$change"); done
+  old=$(docker image inspect --format '{{.Id}}' "$tag" 2>/dev/null || true)
+  # To a file first: an archive that was cut off must not become an image.
+  mmdebstrap --quiet --variant=minbase --keyring="$keyring" --dpkgopt=force-unsafe-io --dpkgopt=force-confold \
+    --include="$packages" "${hooks[@]}" "$suite" "$work/root.tar" "$mirror" ||
+    die "mmdebstrap could not build $tag: see its message above; DEBIAN_MIRROR names another mirror"
+  docker import "${settings[@]}" "$work/root.tar" "$tag" >/dev/null
+  # The image that had the name before; one that a container uses stays.
+  if [ -n "$old" ]; then docker image rm "$old" >/dev/null 2>&1 || true; fi
+  say "built $tag"
+}
+
+cd "$root"
+if [ "${1:-}" = build ]; then
+  build "$2"
+  exit
+fi
+one_at_a_time
+missing=()
+for image in "${images[@]}"; do
+  recipe "$image"
+  present "$image" || pull "$image" || missing+=("$image")
+done
+if [ "${#missing[@]}" -gt 0 ]; then
+  command -v mmdebstrap >/dev/null || apt_install mmdebstrap
+  # Two at a time: one downloads while the other unpacks.
+  printf '%s\n' "${missing[@]}" | xargs -P 2 -I '{}' "$0" build '{}' || die "not every image could be built: see the messages above"
+fi
+say "images are there"
