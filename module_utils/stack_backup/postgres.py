@@ -34,7 +34,7 @@ FROM pg_database d WHERE d.datname = current_database();"""
 _TABLES = """FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
  AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')"""
-_COUNTS = (  # noqa: S608 - two constants
+_COUNTS = (
     "SELECT format('SELECT json_build_array(%L, count(*)) FROM ONLY %I.%I', format('%I.%I', n.nspname, c.relname), n.nspname, c.relname) "
     + _TABLES
     + r" ORDER BY c.oid \gexec"

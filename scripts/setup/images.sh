@@ -9,7 +9,7 @@ registry=unknown
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# --- recipes: each sets suite, packages, hooks (mmdebstrap's) and changes (the image's settings) ----------------------
+# --- recipes: each sets suite, packages, hooks (mmdebstrap's), changes (Dockerfile lines), context (their folder) -----
 
 # user NAME HOME SHELL: with the official images' id, made before Debian's packages would make it with another.
 # shellcheck disable=SC2016  # $1 is the new root folder, known to the hook's shell
@@ -19,11 +19,8 @@ user() {
 
 # entrypoint FOLDER: tests/images/FOLDER/docker-entrypoint.sh.
 entrypoint() {
-  local script=tests/images/$1/docker-entrypoint.sh
-  hooks+=(--customize-hook="upload $script /usr/local/bin/docker-entrypoint.sh"
-    --customize-hook='chmod 0755 "$1/usr/local/bin/docker-entrypoint.sh"'
-    --customize-hook=": $(sha256sum <"$script")") # does nothing, but makes the script a part of the recipe
-  changes+=('ENTRYPOINT ["docker-entrypoint.sh"]')
+  context=tests/images/$1
+  changes+=('COPY --chown=root:root docker-entrypoint.sh /usr/local/bin/' 'ENTRYPOINT ["docker-entrypoint.sh"]')
 }
 
 # shellcheck disable=SC2016
@@ -63,7 +60,7 @@ recipe_python() { # SUITE
 
 recipe() { # TAG
   # shellcheck disable=SC2016
-  hooks=(--customize-hook='rm -rf "$1"/usr/share/doc/* "$1"/usr/share/man/* "$1"/usr/share/info/*') changes=()
+  hooks=(--customize-hook='rm -rf "$1"/usr/share/doc/* "$1"/usr/share/man/* "$1"/usr/share/info/*') changes=() context=
   case $1 in
     postgres:15) recipe_postgres 15 bookworm ;;
     postgres:17) recipe_postgres 17 trixie ;;
@@ -73,8 +70,11 @@ recipe() { # TAG
     python:3.13-slim) recipe_python trixie ;;
     *) die "no recipe for the image $1" ;;
   esac
-  digest=$(printf '%s\n' "$suite" "$packages" "${hooks[@]}" "${changes[@]}" | sha256sum | cut -c 1-16)
+  base=stack-backup-base:$(printf '%s\n' "$suite" "$packages" "${hooks[@]}" | short_digest)
+  digest=$({ printf '%s\n' "$base" "${changes[@]}"; [ -z "$context" ] || cat "$context/docker-entrypoint.sh"; } | short_digest)
 }
+
+short_digest() { sha256sum | cut -c 1-16; }
 
 # --- what is there, what answers, what is built -----------------------------------------------------------------------
 
@@ -106,19 +106,30 @@ pull() {
   return 1
 }
 
-# build TAG: everything comes from the host's side of the network; no container ever needs it.
-build() {
-  local tag=$1 old mirror keyring change settings=()
-  recipe "$tag"
+# bootstrap: the recipe's packages and files as an image. It keeps its name, so that a new entrypoint needs no new one.
+# Everything comes from the host's side of the network; no container ever needs it.
+bootstrap() {
+  local mirror keyring
+  if docker image inspect "$base" >/dev/null 2>&1; then return; fi
   mirror=$(debian_mirror)
   keyring=$(debian_keyring)
-  for change in "${changes[@]}" "LABEL stack-backup.stand-in=1 stack-backup.recipe=$digest"; do settings+=(--change "$change"); done
-  old=$(docker image inspect --format '{{.Id}}' "$tag" 2>/dev/null || true)
   # To a file first: an archive that was cut off must not become an image.
   mmdebstrap --quiet --variant=minbase --keyring="$keyring" --dpkgopt=force-unsafe-io --dpkgopt=force-confold \
     --include="$packages" "${hooks[@]}" "$suite" "$work/root.tar" "$mirror" ||
-    die "mmdebstrap could not build $tag: see its message above; DEBIAN_MIRROR names another mirror"
-  docker import "${settings[@]}" "$work/root.tar" "$tag" >/dev/null
+    die "mmdebstrap of $packages ($suite) failed: see its message above; DEBIAN_MIRROR names another mirror"
+  docker import "$work/root.tar" "$base" >/dev/null
+}
+
+build() { # TAG
+  local tag=$1 old
+  recipe "$tag"
+  bootstrap
+  old=$(docker image inspect --format '{{.Id}}' "$tag" 2>/dev/null || true)
+  mkdir "$work/context"
+  [ -z "$context" ] || install -m 0755 "$context/docker-entrypoint.sh" "$work/context/"
+  printf '%s\n' "FROM $base" "${changes[@]}" "LABEL stack-backup.stand-in=1 stack-backup.recipe=$digest" \
+    >"$work/context/Dockerfile"
+  docker build --quiet --tag "$tag" "$work/context" >"$work/log" 2>&1 || die "docker build of $tag failed: $(cat "$work/log")"
   # The image that had the name before; one that a container uses stays.
   if [ -n "$old" ]; then docker image rm "$old" >/dev/null 2>&1 || true; fi
   say "built $tag"

@@ -72,8 +72,8 @@ run_init_scripts() {
   local file
   for file in /docker-entrypoint-initdb.d/*; do
     echo "$0: $file"
+    # shellcheck source=/dev/null
     case $file in
-      # shellcheck source=/dev/null
       *.sh) if [ -x "$file" ]; then "$file"; else . "$file"; fi ;;
       *.sql) docker_process_sql -f "$file" ;;
       *.sql.gz) gunzip -c "$file" | docker_process_sql ;;
@@ -84,12 +84,11 @@ run_init_scripts() {
 }
 
 first_start() { # [SETTING…]
-  settings
   make_cluster
   export PGPASSWORD=${PGPASSWORD:-$POSTGRES_PASSWORD}
   temporary_server start "$@"
   if [ "$POSTGRES_DB" != postgres ]; then
-    POSTGRES_DB=postgres docker_process_sql --set db="$POSTGRES_DB" <<<'CREATE DATABASE :"db";'
+    docker_process_sql --dbname postgres --set db="$POSTGRES_DB" <<<'CREATE DATABASE :"db";'
   fi
   run_init_scripts
   temporary_server stop "$@"
@@ -108,6 +107,8 @@ asks_only() {
 if [ "${1:0:1}" = - ]; then set -- postgres "$@"; fi
 if [ "${1:-}" = postgres ] && ! asks_only "$@"; then
   mkdir -p "$PGDATA"
+  # While still root, as the official image does: a secret's file may be readable by root alone.
+  [ -s "$PGDATA/PG_VERSION" ] || settings
   chmod 0700 "$PGDATA" 2>/dev/null || true # as another user, it may belong to somebody else: initdb will say so
   chmod 3775 /var/run/postgresql 2>/dev/null || true
   if [ "$(id -u)" = 0 ]; then

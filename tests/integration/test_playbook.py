@@ -1,0 +1,57 @@
+"""The front door: ansible-playbook playbooks/backup.yml."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import yaml
+from conftest import PG, PROJECT, REDIS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def play(stack, tmp_path, hosts, *args):
+    inventory = {
+        "stacks": {
+            "hosts": {name: {"stack_backup_dir": str(tmp_path / name), **given} for name, given in hosts.items()},
+            "vars": {
+                "ansible_connection": "local",
+                "stack_name": "test",
+                "stack_project_dir": str(stack.folder),
+                "stack_project_name": PROJECT,
+                "stack_stores": [PG, REDIS],
+                "backup_report_dir": str(tmp_path / "reports"),
+            },
+        }
+    }
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    argv = ["ansible-playbook", "-i", str(tmp_path / "hosts.yml"), "playbooks/backup.yml", *args]
+    env = {**os.environ, "ANSIBLE_HOME": str(tmp_path / "ansible"), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    result = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    return result.returncode, result.stdout + result.stderr
+
+
+def test_one_failed_host_fails_the_run_but_not_the_others(stack, tmp_path):
+    code, said = play(stack, tmp_path, {"good": {}, "bad": {"stack_stores": [{**PG, "service": "gone"}]}})
+    assert code == 2, said
+    assert "has no service gone" in said
+    assert stack.verify(tmp_path / "good")["complete"]
+    report = json.loads(next((tmp_path / "reports").iterdir()).read_text())
+    assert report["good"]["complete"] and not report["bad"]["complete"]
+    assert sorted(path.name for path in (tmp_path / "good").iterdir()) == [".lock", "postgres", "redis"]
+
+
+def test_check_mode_says_what_would_be_done(stack, tmp_path):
+    (tmp_path / "good").mkdir()
+    code, said = play(stack, tmp_path, {"good": {}}, "--check")
+    assert code == 0, said
+    assert "would do" in said
+    assert [path.name for path in (tmp_path / "good").iterdir()] == [".lock"]
+
+
+def test_a_chosen_store(stack, tmp_path):
+    code, said = play(stack, tmp_path, {"good": {}}, "-e", '{"backup_stores": ["redis"]}')
+    assert code == 0, said
+    assert not (tmp_path / "good" / "postgres").exists()
+    assert "redis-" in said

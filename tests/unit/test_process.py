@@ -1,0 +1,52 @@
+"""Programs end when they should, and nothing is left running."""
+
+import subprocess
+import time
+
+import pytest
+from stack_backup.errors import BackupError
+from stack_backup.postgres import conninfo
+from stack_backup.process import Deadline, Guard, Session, run
+
+
+def test_output_and_status_come_back():
+    result = run(["sh", "-c", "cat; echo oops >&2; exit 3"], deadline=Deadline(5), stdin="in")
+    assert (result.code, result.out, result.reason()) == (3, "in", "oops")
+
+
+def test_a_program_that_is_too_slow_is_ended():
+    began = time.monotonic()
+    with pytest.raises(BackupError, match="did not end within"):
+        run(["sh", "-c", "sleep 77.7 & wait"], deadline=Deadline(0.3))
+    assert time.monotonic() - began < 5
+    assert not subprocess.run(["pgrep", "-f", "sleep 77.[7]"], capture_output=True, check=False).stdout
+
+
+def test_a_missing_program_is_named():
+    with pytest.raises(BackupError, match="no-such-program is not on this host's PATH"):
+        run(["no-such-program"], deadline=Deadline(5))
+
+
+def test_a_session_answers_and_tells_why_it_ended():
+    session = Session(["sh", "-c", "read x; echo got $x; echo why >&2; exit 1"], deadline=Deadline(5))
+    session.send("a\n")
+    assert session.line() == "got a"
+    with pytest.raises(BackupError, match="why"):
+        session.line()
+    session.close()
+
+
+def test_the_guard_acts_also_when_nobody_releases_it(tmp_path):
+    mark = tmp_path / "mark"
+    guard = Guard(["touch", str(mark)], seconds=1)
+    assert not mark.exists()
+    for _ in range(50):
+        if mark.exists():
+            break
+        time.sleep(0.1)
+    assert mark.exists()
+    guard.release()
+
+
+def test_every_name_stands_for_itself_in_a_connection_string():
+    assert conninfo(user="a'b", dbname="x y\\z=1", host=None) == "user='a\\'b' dbname='x y\\\\z=1'"
