@@ -5,8 +5,10 @@ export ANSIBLE_HOME := $(CURDIR)/.ansible
 unexport AWS_CA_BUNDLE
 
 .PHONY: help setup demo test lint unit integration clean
+.NOTPARALLEL:
 help:
 	@sed -n 's/^# //p' Makefile
+	@echo 'make lint, unit, integration: the parts of make test, without setup.   make clean: remove the demo stack and caches.'
 
 setup:
 	@scripts/setup/engine.sh
@@ -32,5 +34,5 @@ integration:
 	python -m pytest tests/integration
 
 clean:
-	docker compose -p trading -f examples/trading/compose.yml down --volumes --remove-orphans
+	-docker compose -p trading -f examples/trading/compose.yml down --volumes --remove-orphans
 	rm -rf .venv .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis

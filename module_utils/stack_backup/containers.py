@@ -17,9 +17,14 @@ __all__ = ["MOUNT", "Container", "Docker", "Project", "SideContainer"]
 
 MOUNT = "/stack-backup"
 LABEL = "stack-backup.dir"
-# A program inside a container outlives the docker client that started it. So its parent waits on
-# standard input too: when that ends (we died, or let go) the program is killed.
-LIFELINE = 'exec 3<&0; "$@" </dev/null & p=$!; (cat <&3; kill -9 $p) >/dev/null 2>&1 & w=$!; wait $p; s=$?; kill $w 2>/dev/null; exit $s'
+# A program inside a container outlives the docker client that started it. So a watcher waits on
+# standard input: when that ends (we died, or let go) it tells the shell, which kills the program. Only the
+# shell kills: until it has waited for its child, that number can't belong to another process.
+LIFELINE = (
+    'exec 3<&0; "$@" </dev/null & p=$!; trap "kill -9 $p" USR1; '
+    "(cat <&3; kill -USR1 $$) >/dev/null 2>&1 & w=$!; "
+    'wait $p; s=$?; trap "" USR1; kill $w; exit $s'
+)
 
 
 @dataclass(frozen=True)

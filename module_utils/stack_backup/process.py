@@ -82,6 +82,8 @@ def _forget(proc: subprocess.Popen[bytes]) -> None:
 
 
 def _kill(proc: subprocess.Popen[bytes]) -> None:
+    if proc.returncode is not None:
+        return  # waited for: its number may be another's by now
     try:
         os.killpg(proc.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):

@@ -33,9 +33,10 @@ recipe_postgres() { # MAJOR SUITE
     --customize-hook='printf "%s.UTF-8 UTF-8\n" en_US de_DE >"$1/etc/locale.gen"; chroot "$1" locale-gen >/dev/null'
     --customize-hook="sed -ri \"s/^#?listen_addresses.*/listen_addresses = '*'/\" \"\$1/usr/share/postgresql/$1/postgresql.conf.sample\""
     --customize-hook='mkdir -p "$1/docker-entrypoint-initdb.d"'
-    --customize-hook='install -d -o 999 -g 999 -m 1777 "$1/var/lib/postgresql/data"'
-    --customize-hook='install -d -o 999 -g 999 -m 3777 "$1/var/run/postgresql"')
+    --customize-hook='install -d -o 999 -g 999 -m 1777 "$1/var/lib/postgresql/data"')
   changes=("ENV PG_MAJOR=$1" "ENV PATH=/usr/lib/postgresql/$1/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    # In a step of its own: mmdebstrap empties /run.
+    'RUN install -d -o postgres -g postgres -m 3777 /var/run/postgresql'
     'ENV LANG=en_US.utf8' 'ENV PGDATA=/var/lib/postgresql/data' 'VOLUME /var/lib/postgresql/data' 'EXPOSE 5432'
     'STOPSIGNAL SIGINT' 'CMD ["postgres"]')
   entrypoint postgres
@@ -149,6 +150,6 @@ done
 if [ "${#missing[@]}" -gt 0 ]; then
   command -v mmdebstrap >/dev/null || apt_install mmdebstrap
   # Two at a time: one downloads while the other unpacks.
-  printf '%s\n' "${missing[@]}" | xargs -P 2 -I '{}' "$0" build '{}' || die "not every image could be built: see the messages above"
+  printf '%s\n' "${missing[@]}" | xargs -P 2 -I '{}' scripts/setup/images.sh build '{}' || die "not every image could be built: see the messages above"
 fi
 say "images are there"

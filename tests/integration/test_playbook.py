@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -17,6 +18,7 @@ def play(stack, tmp_path, hosts, *args):
             "hosts": {name: {"stack_backup_dir": str(tmp_path / name), **given} for name, given in hosts.items()},
             "vars": {
                 "ansible_connection": "local",
+                "ansible_python_interpreter": sys.executable,
                 "stack_name": "test",
                 "stack_project_dir": str(stack.folder),
                 "stack_project_name": PROJECT,

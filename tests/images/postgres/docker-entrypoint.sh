@@ -58,7 +58,7 @@ make_cluster() {
 temporary_server() { # start|stop [SETTING…]
   local action=$1 options
   shift
-  printf -v options '%q ' "$@" -c "listen_addresses=''" -p "${PGPORT:-5432}"
+  printf -v options '%q ' "$@" -c listen_addresses= -p "${PGPORT:-5432}"
   PGUSER=$POSTGRES_USER pg_ctl -D "$PGDATA" -o "$options" -m fast -w "$action"
 }
 
