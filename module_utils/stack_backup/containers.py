@@ -18,12 +18,14 @@ __all__ = ["MOUNT", "Container", "Docker", "Project", "SideContainer"]
 MOUNT = "/stack-backup"
 LABEL = "stack-backup.dir"
 # A program inside a container outlives the docker client that started it. So a watcher waits on
-# standard input: when that ends (we died, or let go) it tells the shell, which kills the program. Only the
-# shell kills: until it has waited for its child, that number can't belong to another process.
+# standard input: when that ends (we died, or let go) it tells the shell, which ends the program. The shell
+# waits for both children, always: an orphan falls to process 1, and when that is Postgres, a stranger's
+# child that died by a signal makes it restart every session as after a crash. `read` is the shell's own,
+# so the watcher has no child either.
 LIFELINE = (
-    'exec 3<&0; "$@" </dev/null & p=$!; trap "kill -9 $p" USR1; '
-    "(cat <&3; kill -USR1 $$) >/dev/null 2>&1 & w=$!; "
-    'wait $p; s=$?; trap "" USR1; kill $w; exit $s'
+    'exec 3<&0; "$@" </dev/null & p=$!; trap "kill $p" USR1; '
+    "(while read -r x; do :; done <&3; kill -USR1 $$) >/dev/null 2>&1 & w=$!; "
+    'wait $p; s=$?; trap "" USR1; wait $p 2>/dev/null; kill $w 2>/dev/null; wait $w 2>/dev/null; exit $s'
 )
 
 

@@ -31,10 +31,10 @@ ALTER DATABASE shop SET work_mem = '7MB'; COMMENT ON DATABASE shop IS 'the shop'
 """
 
 
-def sh(*argv, check=True, stdin=None):
+def sh(*argv, check=True, stdin=None, merge=False):
     result = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
     assert not check or result.returncode == 0, f"{argv}: {result.stderr}"
-    return result.stdout
+    return result.stdout + (result.stderr if merge else "")
 
 
 class Stack:

@@ -14,8 +14,12 @@ def manifest(folder, store):
 @pytest.mark.parametrize("options", [{}, {"via": "exec"}, {"format": "directory"}], ids=["side", "exec", "directory"])
 @pytest.mark.parametrize("service", ["pg15", "pg17"])
 def test_postgres_comes_back_by_pg_restore(stack, tmp_path, service, options):
+    began = stack.sql(service, "select pg_postmaster_start_time()")
     result = stack.take(tmp_path, [{**PG, "service": service, **options}])
     assert result["complete"]
+    # What an exec leaves behind falls to Postgres as process 1, which takes its death for a backend's crash.
+    assert "terminated by signal" not in sh("docker", "logs", stack.name(service), merge=True)
+    assert stack.sql(service, "select pg_postmaster_start_time()") == began
     report = result["stores"][0]
     assert report["via"]["used"] == options.get("via", "side"), report["via"]
     name = stack.name(service)
