@@ -40,7 +40,7 @@ start_engine() {
   if [ -d /run/systemd/system ]; then
     log="journalctl -u docker"
     systemctl start docker || true
-  elif ! pgrep -x dockerd >/dev/null; then # else one is just starting: wait for that one
+  elif ! pidof dockerd >/dev/null; then # else one is just starting (a dead, unreaped one is none): wait for that one
     forget_dead /run/docker.pid dockerd
     forget_dead /run/docker/containerd/containerd.pid containerd
     launch
