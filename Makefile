@@ -1,14 +1,15 @@
 # make setup: everything that tests and demo need.   make demo: the main job on a real stack.   make test: every test.
+# make bench: measure backups against the runbook's way and by hand, docs/benchmarks.md (BENCH="--help": options).
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_HOME := $(CURDIR)/.ansible
 unexport AWS_CA_BUNDLE
 
-.PHONY: help setup demo test lint unit integration clean
+.PHONY: help setup demo test bench bench-restore bench-offsite lint unit integration molecule clean
 .NOTPARALLEL:
 help:
 	@sed -n 's/^# //p' Makefile
-	@echo 'make lint, unit, integration: the parts of make test, without setup.   make clean: remove the demo stack and caches.'
+	@echo 'make lint, unit, integration, molecule: the parts of make test, without setup.   make clean: remove the demo stack and caches.'
 
 setup:
 	@scripts/setup/engine.sh
@@ -18,7 +19,16 @@ setup:
 demo: setup
 	@scripts/demo.sh
 
-test: setup lint unit integration
+test: setup lint unit integration molecule
+
+bench: setup
+	python -m benchmarks.backup $(BENCH)
+
+bench-restore: setup
+	python -m benchmarks.restore $(BENCH)
+
+bench-offsite: setup
+	python -m benchmarks.offsite $(BENCH)
 
 lint:
 	ruff check .
@@ -31,7 +41,10 @@ unit:
 	python -m pytest tests/unit
 
 integration:
-	python -m pytest tests/integration
+	python -m pytest tests/integration -n 2 --dist loadfile
+
+molecule:
+	molecule test --all
 
 clean:
 	-docker compose -p trading -f examples/trading/compose.yml down --volumes --remove-orphans

@@ -8,27 +8,17 @@ module: backup_verify
 short_description: Read the backups of a recovery point to their end
 description:
   - Compares the digests, then reads the structure in a throw-away container without network.
+  - Of an encrypted backup whose identity is not given, the digests are all that is checked; C(checked.structure) is then false.
+extends_documentation_fragment:
+  - stack_backup.catalog
+  - stack_backup.point
+  - stack_backup.identity
 options:
-  backup_dir:
-    description: Folder of the backups.
-    type: str
-    required: true
-  stack:
-    description: Name of the stack; backups of another one are then reported as foreign.
-    type: str
-  point:
-    description: Id of the recovery point, or C(latest).
-    type: str
-    default: latest
   only:
     description: Names of the stores to verify; all by default.
     type: list
     elements: str
     default: []
-  timeout:
-    description: Seconds after which the job is ended.
-    type: float
-    default: 14400
 attributes:
   check_mode:
     description: Changes nothing.

@@ -9,112 +9,12 @@ short_description: Take a recovery point of a Compose stack
 description:
   - Pins every store within milliseconds, streams them side by side, and publishes them under one id.
   - A store that fails does not stop the others; the point is then incomplete and the task fails.
+extends_documentation_fragment:
+  - stack_backup.job
+  - stack_backup.limits
+  - stack_backup.point_id
+  - stack_backup.stores
 options:
-  stack:
-    description: Name of the stack, as written into the manifests.
-    type: str
-    required: true
-  backup_dir:
-    description: Folder of the backups; it must be there. Files are written 0600, folders 0700.
-    type: str
-    required: true
-  project_dir:
-    description: Folder of the Compose project. Needed for stores that name a C(service).
-    type: str
-  compose_files:
-    description: Compose files, relative to I(project_dir), where they are not the standard ones.
-    type: list
-    elements: str
-    default: []
-  project_name:
-    description: Name of the Compose project, where the files and their environment do not tell it.
-    type: str
-  id:
-    description: Id of the recovery point, C(YYYYMMDD-HHMMSS) in UTC; the time of the call by default.
-    type: str
-  timeout:
-    description: Seconds after which the job and the programs it started are ended.
-    type: float
-    default: 14400
-  stores:
-    description: All stores of the stack.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description: Name of the store, which is that of its folder too.
-        type: str
-        required: true
-      service:
-        description: Compose service of the database. This or I(container).
-        type: str
-      container:
-        description: Name of a container, instead of I(service).
-        type: str
-      password_file:
-        description: File inside the container that holds the password.
-        type: str
-      host_password_file:
-        description: File on the host that holds the password.
-        type: str
-      port:
-        description: Port of the server inside the container, where it is not the standard one.
-        type: int
-      engine:
-        description: Engine of the store.
-        type: str
-        required: true
-        choices: [postgres, redis]
-      database:
-        description: Database; by default what the container was given (C(POSTGRES_DB)).
-        type: str
-      user:
-        description: Role; by default what the container was given (C(POSTGRES_USER)).
-        type: str
-      format:
-        description: C(custom), one file, by default; or C(directory), a folder written by I(jobs) processes.
-        type: str
-        choices: [custom, directory]
-      jobs:
-        description: Processes for I(format=directory), 2 by default.
-        type: int
-      compression:
-        description: As C(pg_dump --compress) takes it; by default the best that the server's pg_dump has.
-        type: str
-      via:
-        description:
-          - C(side) runs pg_dump in a throw-away container beside the server, C(exec) in the server's container.
-          - C(auto), the default, takes C(side) and falls back to C(exec).
-        type: str
-        choices: [auto, side, exec]
-      row_counts:
-        description: Whether the rows of each table are counted in the pinned snapshot, yes by default.
-        type: bool
-      username:
-        description: ACL user; it needs C(+ping +info +config|get +time +bgsave).
-        type: str
-      method:
-        description: C(bgsave) by default; C(save) blocks every client for the whole save.
-        type: str
-        choices: [bgsave, save]
-      tls:
-        description: Whether the server speaks TLS.
-        type: bool
-      cacert:
-        description: CA certificate inside the container.
-        type: str
-      cert:
-        description: Client certificate inside the container.
-        type: str
-      key:
-        description: Client key inside the container.
-        type: str
-  only:
-    description: Names of the stores to back up; all by default.
-    type: list
-    elements: str
-    default: []
   quiesce:
     description: Services that are paused while the stores are pinned.
     type: list
@@ -164,6 +64,12 @@ pin_distance_ms:
   returned: when the stores were looked at
   type: float
   sample: 3.2
+retried:
+  description: What stood in the way of earlier tries of this run, one text for each.
+  returned: when the stores were looked at
+  type: list
+  elements: str
+  sample: []
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -8,71 +8,12 @@ module: redis_dump
 short_description: Back up one Redis store
 description:
   - Saves one Redis server by the engine that recovery_point uses.
-options:
-  stack:
-    description: Name of the stack, as written into the manifests.
-    type: str
-    required: true
-  backup_dir:
-    description: Folder of the backups; it must be there. Files are written 0600, folders 0700.
-    type: str
-    required: true
-  project_dir:
-    description: Folder of the Compose project. Needed for stores that name a C(service).
-    type: str
-  compose_files:
-    description: Compose files, relative to I(project_dir), where they are not the standard ones.
-    type: list
-    elements: str
-    default: []
-  project_name:
-    description: Name of the Compose project, where the files and their environment do not tell it.
-    type: str
-  id:
-    description: Id of the recovery point, C(YYYYMMDD-HHMMSS) in UTC; the time of the call by default.
-    type: str
-  timeout:
-    description: Seconds after which the job and the programs it started are ended.
-    type: float
-    default: 14400
-  name:
-    description: Name of the store, which is that of its folder too.
-    type: str
-    required: true
-  service:
-    description: Compose service of the database. This or I(container).
-    type: str
-  container:
-    description: Name of a container, instead of I(service).
-    type: str
-  password_file:
-    description: File inside the container that holds the password.
-    type: str
-  host_password_file:
-    description: File on the host that holds the password.
-    type: str
-  port:
-    description: Port of the server inside the container, where it is not the standard one.
-    type: int
-  username:
-    description: ACL user; it needs C(+ping +info +config|get +time +bgsave).
-    type: str
-  method:
-    description: C(bgsave) by default; C(save) blocks every client for the whole save.
-    type: str
-    choices: [bgsave, save]
-  tls:
-    description: Whether the server speaks TLS.
-    type: bool
-  cacert:
-    description: CA certificate inside the container.
-    type: str
-  cert:
-    description: Client certificate inside the container.
-    type: str
-  key:
-    description: Client key inside the container.
-    type: str
+extends_documentation_fragment:
+  - stack_backup.job
+  - stack_backup.limits
+  - stack_backup.point_id
+  - stack_backup.redis
+  - stack_backup.redis_dump
 attributes:
   check_mode:
     description: Connects to the store and looks at the disk, pins nothing.
@@ -116,6 +57,12 @@ pin_distance_ms:
   returned: when the stores were looked at
   type: float
   sample: 3.2
+retried:
+  description: What stood in the way of earlier tries of this run, one text for each.
+  returned: when the stores were looked at
+  type: list
+  elements: str
+  sample: []
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -1,4 +1,4 @@
-"""Writes artifacts: partial folder → digest → fsync → rename → manifest → fsync of the folder."""
+"""Writes artifacts: partial folder → (encrypt →) digest → fsync → rename → manifest → fsync of the folder."""
 
 from __future__ import annotations
 
@@ -8,12 +8,28 @@ import hashlib
 import json
 import os
 import shutil
+import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Mapping, Optional, Sequence, Union
 
-from .errors import BackupError
+from . import age
+from .errors import BackupError, Locked
+from .process import Deadline
 
-__all__ = ["Lock", "Partial", "check_backup_dir", "digest", "free_bytes", "manifest_path"]
+__all__ = [
+    "Lock",
+    "Partial",
+    "check_backup_dir",
+    "digest",
+    "free_bytes",
+    "hand_over",
+    "hand_over_tree",
+    "manifest_path",
+    "settle",
+    "sync",
+    "write_json",
+]
 
 SUFFIX = {"postgres": ".dump", "redis": ".rdb"}
 _BLOCK = 1024 * 1024
@@ -24,13 +40,28 @@ def manifest_path(backup_dir: Path, store: str, point: str) -> Path:
     return backup_dir / store / f"{store}-{point}.json"
 
 
-def check_backup_dir(backup_dir: Path) -> None:
-    """The backup folder must be there and writable: it may be a mount that is missing."""
+def check_backup_dir(backup_dir: Path, *, writable: bool = True) -> None:
+    """The backup folder must be there, and ``writable`` unless it is only read: it may be a mount that is missing."""
     if not backup_dir.is_absolute():
         raise BackupError(f"the backup folder {str(backup_dir)!r} must be an absolute path: set stack_backup_dir")
-    if not backup_dir.is_dir():
-        raise BackupError(f"the backup folder {backup_dir} is missing: create it, or mount its disk (stack_backup_dir)")
-    if not os.access(backup_dir, os.W_OK | os.X_OK) or os.statvfs(backup_dir).f_flag & os.ST_RDONLY:
+    try:
+        mode = backup_dir.stat().st_mode
+    except FileNotFoundError:
+        raise BackupError(
+            f"the backup folder {backup_dir} is missing: create it, or mount its disk (stack_backup_dir)"
+        ) from None
+    except OSError as error:
+        raise BackupError(
+            f"the backup folder {backup_dir} can't be seen by uid {os.getuid()}: {error.strerror}: "
+            "mend the mode of its parents, or set stack_backup_dir"
+        ) from None
+    if not stat.S_ISDIR(mode):
+        raise BackupError(f"the backup folder {backup_dir} is not a folder: set stack_backup_dir to one")
+    if not os.access(backup_dir, os.R_OK | os.X_OK):
+        raise BackupError(
+            f"the backup folder {backup_dir} is not readable by uid {os.getuid()}: mend its owner or mode"
+        )
+    if writable and (not os.access(backup_dir, os.W_OK) or os.statvfs(backup_dir).f_flag & os.ST_RDONLY):
         raise BackupError(
             f"the backup folder {backup_dir} is not writable by uid {os.getuid()}: mend its owner, mode or mount"
         )
@@ -38,8 +69,8 @@ def check_backup_dir(backup_dir: Path) -> None:
 
 def free_bytes(path: Path) -> int:
     """Bytes that this user can still write there."""
-    stat = os.statvfs(path)
-    return stat.f_bavail * stat.f_frsize
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize
 
 
 def digest(path: Path) -> dict[str, Any]:
@@ -67,12 +98,53 @@ def digest(path: Path) -> dict[str, Any]:
     }
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """What a file holds, or the names in a folder, is on the disk when this returns."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def hand_over(file: Union[int, Path], folder: Path) -> None:
+    """What root writes below ``folder`` belongs to its owner, who may be the user that runs the scheduled jobs."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.chown(file, owner.st_uid, owner.st_gid, **({} if isinstance(file, int) else {"follow_symlinks": False}))
+
+
+def hand_over_tree(top: Path) -> None:
+    """As ``hand_over``, for a file or folder and all that is below it."""
+    if os.geteuid() == 0:
+        for path in (top, *top.rglob("*")):
+            hand_over(path, top.parent)
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write or replace a JSON file, for its owner alone, so that a crash leaves the old one or the new one."""
+    draft = path.with_name(f".{path.name}.new")
+    with os.fdopen(
+        os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w", encoding="utf-8"
+    ) as file:
+        hand_over(file.fileno(), path.parent)
+        json.dump(data, file, indent=1, sort_keys=True)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    sync(path.parent)
+
+
+def settle(paths: Sequence[Path]) -> None:
+    """Files and folders are their owner's alone, and on the disk."""
+    for path in paths:
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            file.chmod(0o600)
+            sync(file)
+        if path.is_dir():
+            path.chmod(0o700)
+            sync(path)
 
 
 class Lock:
@@ -86,13 +158,16 @@ class Lock:
         try:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise BackupError(f"the lock {self._path} can't be opened: {error.strerror}") from None
+            raise BackupError(
+                f"the lock {self._path} can't be opened: {error.strerror}: mend its owner or mode"
+            ) from None
+        hand_over(self._descriptor, self._path.parent)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(self._descriptor, 32).decode("ascii", "replace").strip()
             os.close(self._descriptor)
-            raise BackupError(
+            raise Locked(
                 f"another job of this stack is running (process {holder}): wait for its end; {self._path} holds the lock"
             ) from None
         try:
@@ -109,17 +184,25 @@ class Lock:
 class Partial:
     """A backup in the making: a folder ``<store>-<id>.partial`` that nothing takes for a backup."""
 
-    def __init__(self, backup_dir: Path, store: str, engine: str, point: str) -> None:
+    def __init__(self, backup_dir: Path, store: str, engine: str, point: str, recipients: Sequence[str] = ()) -> None:
+        """``recipients``: public keys that the files are encrypted to; see ``sealing``."""
         self.store_dir = backup_dir / store
         self.stem = f"{store}-{point}"
         self.folder = self.store_dir / f"{self.stem}.partial"
-        self.artifact = self.folder / f"{self.stem}{SUFFIX[engine]}"
-        self.globals = self.folder / f"{self.stem}.globals.sql"
+        self.recipients = tuple(recipients)
+        suffix = age.SUFFIX if recipients else ""
+        self.artifact = self.folder / f"{self.stem}{SUFFIX[engine]}{suffix}"
+        self.globals = self.folder / f"{self.stem}.globals.sql{suffix}"
+        self._names = [
+            f"{self.stem}{ending}{more}" for ending in (SUFFIX[engine], ".globals.sql") for more in ("", age.SUFFIX)
+        ]
+        self._sealings: dict[Path, age.Sealing] = {}
         self._manifest = manifest_path(backup_dir, store, point)
+        self._placed: list[Path] = []  # renamed, but no backup yet: the manifest comes last
 
     def taken(self) -> Optional[Path]:
         """What already has this id, if anything."""
-        mine = (self.folder, self.store_dir / self.artifact.name, self.store_dir / self.globals.name, self._manifest)
+        mine = (self.folder, *(self.store_dir / name for name in self._names), self._manifest)
         return next((path for path in mine if os.path.lexists(path)), None)
 
     def create(self) -> None:
@@ -128,6 +211,7 @@ class Partial:
             raise BackupError(f"{self.store_dir} is a symbolic link: the folder of a store must be a folder")
         try:
             self.store_dir.mkdir(mode=0o700, exist_ok=True)
+            hand_over(self.store_dir, self.store_dir.parent)
             there = self.taken()
             if there:
                 raise BackupError(f"{there} is there already: a backup is never overwritten, take another id")
@@ -135,18 +219,23 @@ class Partial:
         except OSError as error:
             raise self.explain(error) from None
 
+    def sealing(self, target: Path, deadline: Deadline, **more: Any) -> age.Sealing:
+        """What encrypts ``target`` on its way to disk, the last attempt of it if there are several."""
+        self._sealings[target] = age.Sealing(target, self.recipients, deadline, **more)
+        return self._sealings[target]
+
+    def encryption(self, target: Path) -> Optional[dict[str, Any]]:
+        """What the manifest tells of a file's encryption."""
+        return self._sealings[target].describe() if self.recipients else None
+
     def seal(self) -> dict[str, Any]:
         """Modes, digest and fsync of all files; returns the digests by file name."""
-        sealed = {}
         try:
-            for path in sorted(self.folder.iterdir()):
-                for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-                    file.chmod(0o600)
-                    _sync(file)
-                if path.is_dir():
-                    path.chmod(0o700)
-                    _sync(path)
-                sealed[path.name] = digest(path)
+            files = sorted(self.folder.iterdir())
+            with ThreadPoolExecutor(1) as pool:
+                written = pool.submit(settle, files)  # the disk writes what the processor reads from memory
+                sealed = {path.name: digest(path) for path in files}
+                written.result()
         except OSError as error:
             raise self.explain(error) from None
         return sealed
@@ -155,23 +244,28 @@ class Partial:
         """Rename the files to their names, then write the manifest: from then on it is a backup."""
         try:
             draft = self.folder / self._manifest.name
-            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-                json.dump(manifest, file, indent=1, sort_keys=True)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
+            write_json(draft, manifest)
             for path in sorted(self.folder.iterdir(), key=lambda item: item == draft):
                 if path == draft:
-                    _sync(self.store_dir)  # the artifact's name is on disk before its manifest is
-                path.rename(self.store_dir / path.name)
+                    sync(self.store_dir)  # the artifact's name is on disk before its manifest is
+                for file in (*(path.iterdir() if path.is_dir() else ()), path):
+                    hand_over(file, self.store_dir)
+                self._placed.append(self.store_dir / path.name)
+                path.rename(self._placed[-1])
+            self._placed.clear()
             self.folder.rmdir()
-            _sync(self.store_dir)
+            sync(self.store_dir)
         except OSError as error:
             raise self.explain(error) from None
         return self.store_dir / self.artifact.name
 
     def discard(self) -> None:
         """Remove what was written; the store's folder too when nothing else is in it."""
+        for path in self._placed:
+            try:
+                path.rename(self.folder / path.name)
+            except OSError:
+                pass
         shutil.rmtree(self.folder, ignore_errors=True)
         try:
             self.store_dir.rmdir()

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 import re
+import stat
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from . import age
 from .artifact import SUFFIX, check_backup_dir
 from .errors import BackupError
+from .process import Deadline, Readable
 from .stores import ID_PATTERN
 
-__all__ = ["FORMAT", "Backup", "Catalog", "read"]
+__all__ = ["FORMAT", "Backup", "Catalog", "Folder", "ids_in", "read", "read_of", "removed_name", "verified_path"]
 
 FORMAT = 1
-_FILE = re.compile(rf"(?P<store>.+)-(?P<point>{ID_PATTERN.pattern})(?P<rest>\..+)")
+_HEAD = 64 * 1024
+_STEM = rf"(?P<store>.+)-(?P<point>{ID_PATTERN.pattern})"
+_ARTIFACT = "|".join(map(re.escape, (*SUFFIX.values(), ".globals.sql")))
+# Every name that this program writes into a store's folder; hidden ones are a draft of write_json and a removal's mark.
+_FILE = re.compile(rf"{_STEM}(?P<rest>\.partial|(?:\.verified)?\.json|(?:{_ARTIFACT})(?:{re.escape(age.SUFFIX)})?)")
+_HIDDEN = re.compile(rf"\.{_STEM}(?P<rest>(?:\.verified)?\.json\.new|\.json\.removed)")
 
 
 @dataclass(frozen=True)
@@ -26,13 +35,72 @@ class Backup:
     point: str
     artifact: Path
     manifest: dict[str, Any]
+    verified: Optional[dict[str, Any]] = None  # what the last drill of it found
+    identity: Optional[age.Identity] = field(default=None, repr=False)  # what decrypts it, where that is known
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether its files can be read with the identity of a recipient only."""
+        return bool(self.manifest["artifact"].get("encryption"))
+
+    @property
+    def size(self) -> int:
+        """Bytes of the plain artifact."""
+        artifact = self.manifest["artifact"]
+        return int(artifact["encryption"]["plain"]["size"] if self.encrypted else artifact["size"])
+
+    @property
+    def _globals(self) -> Path:
+        suffix = age.SUFFIX if self.encrypted else ""
+        return self.artifact.parent / f"{self.store}-{self.point}.globals.sql{suffix}"
 
     def files(self) -> dict[Path, dict[str, Any]]:
         """Every file of the backup with the digest that the manifest gives it."""
         found = {self.artifact: self.manifest["artifact"]}
         if self.manifest.get("globals"):
-            found[self.artifact.parent / f"{self.store}-{self.point}.globals.sql"] = self.manifest["globals"]
+            found[self._globals] = self.manifest["globals"]
         return found
+
+    def key(self) -> age.Identity:
+        """What decrypts it. Raises BackupError where that is not known."""
+        if self.identity is None:
+            raise BackupError(
+                f"{self.artifact} is encrypted: give the identity that decrypts it (age_identity; "
+                "restore_age_identity, verify_age_identity)"
+            )
+        return self.identity
+
+    def stream(self, deadline: Deadline) -> AbstractContextManager[Readable]:
+        """The plain data of an encrypted artifact, as ``age.unseal`` gives it."""
+        return age.unseal(self.artifact, self.key(), deadline, self.manifest["artifact"]["encryption"]["plain"])
+
+    def head(self, deadline: Deadline) -> bytes:
+        """The first bytes of the plain artifact, 64 KiB at most."""
+        if self.encrypted:
+            return age.peek(self.artifact, self.key(), deadline, _HEAD)
+        with self.artifact.open("rb") as file:
+            return file.read(_HEAD)
+
+    def globals(self, deadline: Deadline) -> Optional[str]:
+        """The SQL that makes the server's roles, if the backup has it."""
+        if not self.manifest.get("globals"):
+            return None
+        if not self.encrypted:
+            data = self._globals.read_bytes()
+        else:
+            parts = []
+            with age.unseal(
+                self._globals, self.key(), deadline, self.manifest["globals"]["encryption"]["plain"]
+            ) as file:
+                while part := file.read(_HEAD):
+                    parts.append(part)
+            data = b"".join(parts)
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError:
+            raise BackupError(
+                f"{self._globals} is not in UTF-8: convert it, client_encoding in it too, or create its roles by hand"
+            ) from None
 
     def report(self) -> dict[str, Any]:
         """The backup in a person's terms."""
@@ -43,8 +111,10 @@ class Backup:
             "file": str(self.artifact),
             "size": artifact["size"],
             "sha256": artifact["sha256"],
+            "encrypted": self.encrypted,
             "pinned_at": self.manifest["pin"]["at"],
             "seconds": self.manifest["seconds"]["total"],
+            "verified": self.verified,
         }
 
 
@@ -54,17 +124,52 @@ class Catalog:
 
     points: dict[str, dict[str, Backup]] = field(default_factory=dict)
     problems: list[dict[str, str]] = field(default_factory=list)
+    # For retention: backups whose files are not what their manifest says; manifests of which that can't be told; what
+    # a job left that did not end; and points whose removal did not end.
+    broken: dict[str, dict[str, Backup]] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    leftovers: dict[str, list[Path]] = field(default_factory=dict)
+    begun: set[str] = field(default_factory=set)
+
+    def known(self, point: str) -> dict[str, Backup]:
+        """The point's backups whose manifests can be read, whole or not."""
+        return {**self.broken.get(point, {}), **self.points.get(point, {})}
+
+    def asked(self, point: str) -> set[str]:
+        """The stores that the point was taken of."""
+        return {name for backup in self.known(point).values() for name in backup.manifest["point"]["stores"]}
+
+    def fault(self, point: str) -> str:
+        """Why the point does not count as a good one; empty when it does."""
+        if point in self.unreadable:
+            return self.unreadable[point]
+        known, whole = self.known(point), self.points.get(point, {})
+        for store in sorted(self.asked(point) | set(known)):
+            failed = next((backup.manifest["point"].get("failed") or {} for backup in known.values()), {})
+            if store in known and store not in whole:
+                return f"store {store} is damaged"
+            if store not in known:
+                return f"incomplete, {failed.get(store) or f'store {store} is missing'}"
+            verified = whole[store].verified
+            if verified and not verified["ok"]:
+                return f"store {store} did not restore in its drill"
+        return ""
 
     def complete(self, point: str) -> bool:
         """Whether the point has every store that it was taken of."""
-        backups = self.points[point]
-        asked = {name for backup in backups.values() for name in backup.manifest["point"]["stores"]}
-        return asked == set(backups)
+        return self.asked(point) == set(self.points[point])
+
+    def safety(self, point: str) -> bool:
+        """Whether a restore took the point of what it was about to replace."""
+        return any(backup.manifest["point"].get("purpose") == "safety" for backup in self.known(point).values())
 
     def choose(self, point: str) -> str:
-        """``latest`` is the newest complete point; an id is itself. Raises BackupError."""
+        """``latest`` is the newest complete point; an id is itself. Raises BackupError.
+
+        A safety backup shows what a restore was to replace: only its id chooses it.
+        """
         if point == "latest":
-            whole = [name for name in self.points if self.complete(name)]
+            whole = [name for name in self.points if self.complete(name) and not self.safety(name)]
             if not whole:
                 raise BackupError("there is no complete recovery point yet: run playbooks/backup.yml")
             return whole[-1]
@@ -74,71 +179,213 @@ class Catalog:
             )
         return point
 
+    def passed_over(self, point: str) -> list[str]:
+        """What is newer than a point and no choice: a person may want to know before they lose a day."""
+        skipped = [
+            f"the newer recovery point {name} is incomplete"
+            for name in self.points
+            if name > point and not self.complete(name) and not self.safety(name)
+        ]
+        skipped += [
+            f"newer, and not usable: {item['path']}: {item['message']}"
+            for item in self.problems
+            if item["problem"] != "foreign" and any(part > point for part in ids_in(item["path"]))
+        ]
+        return skipped
+
+
+def ids_in(path: str) -> list[str]:
+    """The recovery points that a path names."""
+    return ID_PATTERN.findall(Path(path).name)
+
+
+class Folder:
+    """What a catalog is read of: a backup folder on disk, or what answers the same questions of another place."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def names(self, folder: Path) -> list[str]:
+        """What is in a folder. Raises OSError."""
+        return [item.name for item in folder.iterdir()]
+
+    def kind(self, path: Path) -> str:
+        """ "file", "folder", "other" (a link too), or nothing where nothing is."""
+        try:
+            mode = path.lstat().st_mode
+        except OSError:
+            return ""
+        return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
+
+    def sizes(self, path: Path) -> dict[str, int]:
+        """Bytes of a file by its name, or of each file in a folder. Raises OSError."""
+        files = path.iterdir() if path.is_dir() else [path]
+        return {file.name: file.stat().st_size for file in files}
+
+    def text(self, path: Path) -> str:
+        """A file's content. Raises OSError or ValueError."""
+        return path.read_text(encoding="utf-8")
+
 
 def _problem(path: Path, problem: str, message: str) -> dict[str, str]:
     return {"path": str(path), "problem": problem, "message": message}
 
 
-def _load(path: Path, store: str, point: str, stack: Optional[str]) -> Any:
-    """A Backup, or the problem that its manifest has."""
+def verified_path(manifest: Path) -> Path:
+    """Where the result of a backup's drill is."""
+    return manifest.with_suffix(".verified.json")
+
+
+def removed_name(manifest: str) -> str:
+    """The name that a removal gives a manifest first: from then on the backup is none."""
+    return f".{manifest}.removed"
+
+
+def _verified(where: Folder, path: Path) -> Optional[dict[str, Any]]:
+    """A drill's result; one that can't be read counts as none."""
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        result = json.loads(where.text(path))
+    except (OSError, ValueError):
+        return None
+    return result if isinstance(result, dict) and isinstance(result.get("ok"), bool) else None
+
+
+def _load(
+    where: Folder, path: Path, store: str, point: str, stack: Optional[str], identity: Optional[age.Identity]
+) -> tuple[Optional[Backup], Optional[dict[str, str]]]:
+    """The backup, when its manifest can be read, and its problem, when it has one."""
+    if where.kind(path) != "file":
+        return None, _problem(path, "foreign", "not a file: not written by stack-backup")
+    try:
+        manifest = json.loads(where.text(path))
         engine, artifact = manifest["engine"], manifest["artifact"]
         described = (manifest["store"], manifest["point"]["id"], artifact["name"])
-        size, sha = artifact["size"], artifact["sha256"]
         stores, of_stack, made = manifest["point"]["stores"], manifest["stack"], manifest["format"]
+        files = [artifact, *([manifest["globals"]] if manifest.get("globals") else [])]
+        inner = artifact.get("files") or {}
         if (
-            not isinstance(size, int)
-            or not isinstance(sha, str)
+            any(
+                not isinstance(item["size"], int) or not isinstance(item["sha256"], str)
+                for item in (*files, *inner.values())
+            )
+            or any("/" in name or name in ("", ".", "..") for name in inner)
             or not isinstance(stores, list)
+            or not all(isinstance(name, str) for name in stores)
+            or not isinstance(manifest["point"].get("failed") or {}, dict)
             or not isinstance(manifest["pin"]["at"], str)
         ):
             raise TypeError("a field is of the wrong kind")
         float(manifest["seconds"]["total"])
         suffix = SUFFIX[engine]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return _problem(path, "damaged", f"the manifest can't be read: {type(error).__name__} {error}")
+        encryption = artifact.get("encryption")
+        if encryption:
+            program = encryption["program"]
+            if program == age.PROGRAM and any(
+                not isinstance(item["encryption"]["plain"]["size"], int)
+                or not isinstance(item["encryption"]["plain"]["sha256"], str)
+                for item in files
+            ):
+                raise TypeError("a field is of the wrong kind")
+            suffix += age.SUFFIX
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return None, _problem(path, "damaged", f"the manifest can't be read: {type(error).__name__} {error}")
     if made != FORMAT:
-        return _problem(path, "foreign", f"the manifest is of format {made}, this program reads {FORMAT}")
+        return None, _problem(path, "foreign", f"the manifest is of format {made}, this program reads {FORMAT}")
     if stack is not None and of_stack != stack:
-        return _problem(path, "foreign", f"the backup is of stack {of_stack}, not {stack}")
+        return None, _problem(path, "foreign", f"the backup is of stack {of_stack}, not {stack}")
+    if encryption and program != age.PROGRAM:
+        return None, _problem(
+            path, "foreign", f"the backup is encrypted by {program}, this program knows {age.PROGRAM}"
+        )
     if described != (store, point, f"{store}-{point}{suffix}"):
-        return _problem(path, "damaged", "the manifest tells of another backup than its name does")
-    backup = Backup(store, point, path.parent / described[2], manifest)
+        return None, _problem(path, "damaged", "the manifest tells of another backup than its name does")
+    backup = Backup(store, point, path.parent / described[2], manifest, _verified(where, verified_path(path)), identity)
     for file, expected in backup.files().items():
-        if file.is_symlink() or not file.exists():
-            return _problem(path, "orphaned", f"{file.name} is missing beside its manifest")
-        actual = sum(item.stat().st_size for item in file.iterdir()) if file.is_dir() else file.stat().st_size
-        if actual != expected["size"]:
-            return _problem(file, "damaged", f"{file.name} has {actual} bytes, its manifest says {expected['size']}")
-    return backup
+        if where.kind(file) not in ("file", "folder"):
+            return backup, _problem(path, "orphaned", f"{file.name} is missing beside its manifest")
+        difference = _difference(where.sizes(file), expected.get("files") or {file.name: expected})
+        if difference:
+            return backup, _problem(file, "damaged", difference)
+    return backup, None
 
 
-def read(backup_dir: Path, stack: Optional[str] = None) -> Catalog:
-    """The catalog of a backup folder; with ``stack``, other stacks' backups are foreign."""
-    check_backup_dir(backup_dir)
+def _difference(sizes: dict[str, int], told: dict[str, Any]) -> str:
+    """The first file that is not as its manifest says; empty when all are."""
+    for name in sorted(told):
+        if name not in sizes:
+            return f"{name} is missing"
+        if sizes[name] != told[name]["size"]:
+            return f"{name} has {sizes[name]} bytes, its manifest says {told[name]['size']}"
+    for name in sorted(sizes.keys() - told.keys()):
+        if sizes[name]:
+            return f"{name} is not of the dump that it lies in"
+    return ""
+
+
+def read(backup_dir: Path, stack: Optional[str] = None, identity: Optional[age.Identity] = None) -> Catalog:
+    """The catalog of a backup folder; with ``stack``, other stacks' backups are foreign.
+
+    ``identity``: what decrypts the backups that are encrypted.
+    """
+    check_backup_dir(backup_dir, writable=False)
+    return read_of(Folder(backup_dir), stack, identity)
+
+
+def read_of(where: Folder, stack: Optional[str] = None, identity: Optional[age.Identity] = None) -> Catalog:
+    """As ``read``, of any place."""
     catalog = Catalog()
-    found: list[Backup] = []
-    for folder in sorted(item for item in backup_dir.iterdir() if not item.name.startswith(".")):
-        if folder.is_symlink() or not folder.is_dir():
+    for folder in (where.root / name for name in sorted(where.names(where.root)) if not name.startswith(".")):
+        if where.kind(folder) != "folder":
             catalog.problems.append(_problem(folder, "foreign", "not a store's folder"))
             continue
-        names = {item.name for item in folder.iterdir()}
+        try:
+            names = set(where.names(folder))
+        except OSError as error:
+            catalog.problems.append(_problem(folder, "damaged", f"the folder can't be read: {error.strerror}"))
+            continue
         for name in sorted(names):
-            path = folder / name
-            match = _FILE.fullmatch(name)
-            if not match or match["store"] != folder.name:
-                catalog.problems.append(_problem(path, "foreign", "not written by stack-backup"))
-            elif match["rest"] == ".partial":
-                catalog.problems.append(_problem(path, "half-written", "left by a backup that did not end"))
-            elif match["rest"] == ".json":
-                backup = _load(path, match["store"], match["point"], stack)
-                if isinstance(backup, Backup):
-                    found.append(backup)
-                else:
-                    catalog.problems.append(backup)
-            elif f"{match['store']}-{match['point']}.json" not in names:
-                catalog.problems.append(_problem(path, "orphaned", "there is no manifest beside it"))
-    for backup in sorted(found, key=lambda item: (item.point, item.store)):
-        catalog.points.setdefault(backup.point, {})[backup.store] = backup
+            _place(catalog, where, folder / name, names, stack, identity)
+    catalog.points = {point: catalog.points[point] for point in sorted(catalog.points)}
     return catalog
+
+
+def _place(
+    catalog: Catalog,
+    where: Folder,
+    path: Path,
+    names: set[str],
+    stack: Optional[str],
+    identity: Optional[age.Identity],
+) -> None:
+    """Enter one file of a store's folder, which has ``names``, into the catalog."""
+    match = _FILE.fullmatch(path.name) or _HIDDEN.fullmatch(path.name)
+    if not match or match["store"] != path.parent.name:
+        catalog.problems.append(_problem(path, "foreign", "not written by stack-backup"))
+        return
+    store, point, rest = match["store"], match["point"], match["rest"]
+    if rest == ".json":
+        backup, problem = _load(where, path, store, point, stack, identity)
+        if problem:
+            catalog.problems.append(problem)
+            if not backup and problem["problem"] == "damaged":
+                catalog.unreadable[point] = f"{path.name}: {problem['message']}"
+        if backup:
+            (catalog.broken if problem else catalog.points).setdefault(point, {})[store] = backup
+        return
+    if rest == ".partial":
+        problem = _problem(path, "half-written", "left by a backup that did not end")
+    elif rest.endswith(".new"):
+        problem = _problem(path, "half-written", "left by a job that did not end")
+    elif rest.endswith(".removed"):
+        problem = _problem(path, "half-removed", "left by a removal that did not end: the next prune ends it")
+    elif f"{store}-{point}.json" not in names:
+        problem = _problem(path, "orphaned", "there is no manifest beside it")
+    else:
+        return
+    if where.kind(path) == "other":
+        problem = _problem(path, "foreign", "a symbolic link: not written by stack-backup")
+    else:
+        catalog.leftovers.setdefault(point, []).append(path)
+        if problem["problem"] == "half-removed":
+            catalog.begun.add(point)
+    catalog.problems.append(problem)

@@ -7,13 +7,14 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 from .errors import BackupError
-from .process import Deadline, Guard, Result, Session, run
+from .limits import Limits
+from .process import Deadline, Guard, Readable, Result, Session, run
 from .stores import Store
 
-__all__ = ["MOUNT", "Container", "Docker", "Project", "SideContainer"]
+__all__ = ["LIFELINE", "MORTAL", "MOUNT", "Container", "Docker", "Project", "SideContainer", "choose"]
 
 MOUNT = "/stack-backup"
 LABEL = "stack-backup.dir"
@@ -26,6 +27,18 @@ LIFELINE = (
     'exec 3<&0; "$@" </dev/null & p=$!; trap "kill $p" USR1; '
     "(while read -r x; do :; done <&3; kill -USR1 $$) >/dev/null 2>&1 & w=$!; "
     'wait $p; s=$?; trap "" USR1; wait $p 2>/dev/null; kill $w 2>/dev/null; wait $w 2>/dev/null; exit $s'
+)
+# In a throw-away server's container the shell is process 1: when standard input ends, we are gone, the shell ends,
+# and with it all.
+MORTAL = (
+    'exec 3<&0; "$@" </dev/null >&2 & p=$!; trap "exit 1" USR1; '
+    "(while read -r x; do :; done <&3; kill -USR1 $$) >/dev/null 2>&1 & s=0; wait $p || s=$?; exit $s"
+)
+# `docker compose` goes on when we die, and is two programs, the first of which may leave the second behind: when
+# standard input ends, their whole process group does.
+_TIED = (
+    "exec 3<&0; (while read -r x; do :; done <&3; kill -KILL 0) >/dev/null 2>&1 & w=$!; "
+    '"$@" </dev/null 3<&-; s=$?; kill $w; wait $w 2>/dev/null; exit $s'
 )
 
 
@@ -40,6 +53,33 @@ class Container:
     state: str
     env: dict[str, str]
     mounts: tuple[str, ...]
+    writable: tuple[str, ...]  # what it may write to: names of volumes, absolute paths of the host
+    project: str
+    service: str
+    restart_policy: str
+    health: str  # of the container's own check: healthy, unhealthy, starting; empty without one
+    started: str
+    exit_code: int
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was a task that came to its good end."""
+        return self.state == "exited" and self.exit_code == 0 and self.restart_policy in ("no", "on-failure")
+
+    def changed(self, now: Optional[Container]) -> str:
+        """What became of a running container since, and the cure; empty when it runs on."""
+        if now is None:
+            return f"container {self.name} was removed meanwhile"
+        if now.state != "running":
+            return f"container {self.name} is {now.state} meanwhile: {now.cure()}"
+        if now.started != self.started:
+            return f"container {self.name} was restarted meanwhile: see why: docker logs {self.name}"
+        return ""
+
+    def cure(self) -> str:
+        """What makes it run."""
+        cures = {"paused": "docker unpause", "restarting": "see why: docker logs"}
+        return f"{cures.get(self.state, 'docker start')} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -50,12 +90,22 @@ class Project:
     files: Sequence[str] = ()
     name: Optional[str] = None
 
+    def compose(self) -> list[str]:
+        """``compose`` of this project, for docker."""
+        directory = self.directory or ""
+        argv = ["compose", "--project-directory", directory]
+        if self.name:
+            argv += ["--project-name", self.name]
+        for file in self.files:
+            argv += ["--file", str(Path(directory) / file)]
+        return argv
+
 
 class Docker:
-    """The docker command, for one job."""
+    """The docker command, for one job; ``limits``: of its throw-away containers."""
 
-    def __init__(self, deadline: Deadline) -> None:
-        self.deadline = deadline
+    def __init__(self, deadline: Deadline, limits: Optional[Limits] = None) -> None:
+        self.deadline, self.limits = deadline, limits
 
     def call(self, *args: str, stdin: Optional[str] = None, check: bool = True, at_most: float = 120) -> Result:
         """Run ``docker ARGS``. Raises BackupError with the client's own words when ``check``."""
@@ -64,23 +114,26 @@ class Docker:
             raise BackupError(_cure(result))
         return result
 
-    def project_services(self, project: Project) -> tuple[str, list[str]]:
-        """The Compose project's name and the names of its services."""
+    def project_config(self, project: Project) -> dict[str, Any]:
+        """The Compose project, as ``docker compose config`` tells of it; its services by their names."""
         if not project.directory:
             raise BackupError(
                 "a store names a service but stack_project_dir is not set: it is the folder that holds compose.yml"
             )
-        if not Path(project.directory).is_dir():
+        if not os.path.isdir(project.directory):  # noqa: PTH112 - Path.is_dir raises where a parent can't be entered
             raise BackupError(
-                f"the project folder {project.directory} is missing: set stack_project_dir to the folder that holds compose.yml"
+                f"the project folder {project.directory} is missing, or not to be seen by uid {os.getuid()}: "
+                "set stack_project_dir to the folder that holds compose.yml"
             )
-        argv = ["compose", "--project-directory", project.directory]
-        if project.name:
-            argv += ["--project-name", project.name]
-        for file in project.files:
-            argv += ["--file", str(Path(project.directory) / file)]
-        config = json.loads(self.call(*argv, "config", "--format", "json").out)
-        return str(config["name"]), sorted(config.get("services", {}))
+        config: dict[str, Any] = json.loads(self.call(*project.compose(), "config", "--format", "json").out)
+        return {**config, "services": dict(sorted(config.get("services", {}).items()))}
+
+    def up(self, project: Project, services: Sequence[str]) -> None:
+        """``docker compose up`` of these services alone, in the order of their ``depends_on``. It ends with us."""
+        argv = ["docker", *project.compose(), "up", "--detach", "--no-deps", "--quiet-pull", *services]
+        result = run(["sh", "-c", _TIED, "sh", *argv], deadline=self.deadline, hold_stdin=True)
+        if result.code:
+            raise BackupError(f"docker compose up {' '.join(services)}: {result.reason()}")
 
     def inspect(self, ids: Sequence[str]) -> list[Container]:
         """What the named containers are; those that do not exist are left out."""
@@ -91,15 +144,17 @@ class Docker:
             raise BackupError(_cure(result))
         return [_container(item) for item in json.loads(result.out or "[]")]
 
-    def find_service(self, project_name: str, service: str) -> list[Container]:
-        """All containers of a service, running or not."""
-        filters = (
-            f"com.docker.compose.project={project_name}",
-            f"com.docker.compose.service={service}",
-            "com.docker.compose.oneoff=False",
-        )
-        args = [arg for value in filters for arg in ("--filter", f"label={value}")]
-        return self.inspect(self.call("ps", "--all", "--quiet", "--no-trunc", *args).out.split())
+    def find(self, project_name: str, services: Sequence[str], names: Sequence[str] = ()) -> list[Container]:
+        """All containers of some services of a project, running or not, and those of the given names."""
+        ids = []
+        if services:
+            listed = self.call(
+                *("ps", "--all", "--no-trunc", "--format", '{{.ID}} {{.Label "com.docker.compose.service"}}'),
+                *("--filter", f"label=com.docker.compose.project={project_name}"),
+                *("--filter", "label=com.docker.compose.oneoff=False"),
+            ).out.splitlines()
+            ids = [container for container, service in (line.split(" ", 1) for line in listed) if service in services]
+        return list({item.id: item for item in self.inspect([*ids, *names])}.values())
 
     def locate(
         self, stores: Sequence[Store], project: Project, quiesce: Sequence[str]
@@ -107,53 +162,32 @@ class Docker:
         """For each store its Container or the BackupError that says why not; and the containers to pause."""
         name = ""
         services: list[str] = []
-        if quiesce or any(store.service for store in stores):
-            name, services = self.project_services(project)
-        else:
-            self.call("version", "--format", "{{.Server.Version}}")
-        found: dict[str, Any] = {}
-        for store in stores:
-            try:
-                found[store.name] = self._locate_one(store, name, services)
-            except BackupError as error:
-                found[store.name] = error
-        pause: list[Container] = []
+        wanted = [*quiesce, *(store.service for store in stores if store.service)]
+        if wanted:
+            config = self.project_config(project)
+            name, services = str(config["name"]), list(config["services"])
         for service in quiesce:
             if service not in services:
                 raise BackupError(
                     f"backup_quiesce names {service}, which is no service of project {name}: {', '.join(services)}"
                 )
-            pause += [item for item in self.find_service(name, service) if item.state == "running"]
-        return found, pause
-
-    def _locate_one(self, store: Store, project: str, services: Sequence[str]) -> Container:
-        if store.container:
-            containers = self.inspect([store.container])
-            cure = f"docker start {store.container}"
-        else:
-            service = store.service or ""
-            if service not in services:
+        containers = self.find(name, wanted, [store.container for store in stores if store.container])
+        found: dict[str, Any] = {}
+        for store in stores:
+            try:
+                found[store.name] = choose(store, containers, name, services)
+            except BackupError as error:
+                found[store.name] = error
+        pause = [
+            item for item in containers if item.project == name and item.service in quiesce and item.state == "running"
+        ]
+        for store in stores:
+            if found[store.name] in pause:
                 raise BackupError(
-                    f"store {store.name}: project {project} has no service {service}: it has {', '.join(services)}"
+                    f"backup_quiesce names {found[store.name].service}, which holds store {store.name}: "
+                    "a paused database gives no backup, name only services that use it"
                 )
-            containers = self.find_service(project, service)
-            cure = f"docker compose up -d {service}"
-        if not containers:
-            raise BackupError(f"store {store.name}: {store.where} has no container: {cure}")
-        running = [item for item in containers if item.state == "running"]
-        if len(running) > 1:
-            names = ", ".join(item.name for item in running)
-            raise BackupError(
-                f"store {store.name}: {store.where} is scaled to {len(running)} ({names}): name one of them with container:"
-            )
-        if not running:
-            state = containers[0].state
-            if state == "paused":
-                cure = f"docker unpause {containers[0].name}"
-            if state == "restarting":
-                cure = f"see why: docker logs {containers[0].name}"
-            raise BackupError(f"store {store.name}: {store.where} is {state}, not running: {cure}")
-        return running[0]
+        return found, pause
 
     def exec_argv(
         self, container: str, argv: Sequence[str], *, interactive: bool = False, user: Optional[str] = None
@@ -176,18 +210,22 @@ class Docker:
         """Pause containers; releasing the guard, or our death, unpauses them."""
         ids = [item.id for item in containers]
         guard = Guard(["docker", "unpause", *ids], seconds=seconds)
-        result = self.call("pause", *ids, check=False)
-        if result.code:
+        try:
+            result = run(["docker", "pause", *ids], deadline=self.deadline, at_most=seconds, holds=[guard.lifeline])
+            if result.code:
+                raise BackupError(f"backup_quiesce: {_cure(result)}")
+        except BaseException:
             guard.release()
-            raise BackupError(f"backup_quiesce: {_cure(result)}")
+            raise
         return guard
 
     def unpause(self, guard: Guard, containers: Sequence[Container]) -> None:
-        """Release the guard and see that the containers do run."""
-        guard.release()
-        stuck = [item.name for item in self.inspect([item.id for item in containers]) if item.state == "paused"]
-        if stuck:
-            self.call("unpause", *stuck)
+        """Release the guard and see that the containers do run, also past the deadline."""
+        if guard.release():
+            docker = Docker(Deadline(30))
+            for item in docker.inspect([item.id for item in containers]):
+                if item.state == "paused":
+                    docker.call("unpause", item.id)
 
     def remove_leftovers(self, backup_dir: str) -> list[str]:
         """Throw-away containers of a run that died. Call it with the stack's lock held."""
@@ -211,15 +249,22 @@ class SideContainer:
         folder: Optional[Path] = None,
         read_only: bool = False,
         volumes_from: Optional[str] = None,
+        volumes_writable: bool = False,
+        data: Optional[str] = None,
         user: Optional[str] = None,
         capabilities: Sequence[str] = (),
+        writable: bool = False,
+        memory: Optional[str] = None,
+        environment: Optional[Mapping[str, str]] = None,
     ) -> None:
         self.docker = docker
         self.name = f"stack-backup-{store}-{secrets.token_hex(4)}"
+        if read_only and not user and os.getuid() == 0:
+            capabilities = [*capabilities, "DAC_OVERRIDE"]  # root also reads what another user's job wrote
         self._options = [
             *("--rm", "--interactive", "--name", self.name, "--label", f"{LABEL}={backup_dir}", "--network", network),
+            *(() if writable else ("--read-only",)),
             *(
-                "--read-only",
                 "--cap-drop",
                 "ALL",
                 "--security-opt",
@@ -238,6 +283,9 @@ class SideContainer:
                 "never",
             ),
             *(arg for name in capabilities for arg in ("--cap-add", name)),
+            *(docker.limits.options() if docker.limits else ()),
+            *(("--memory", memory) if memory else ()),
+            *(arg for name, value in (environment or {}).items() for arg in ("--env", f"{name}={value}")),
         ]
         if folder is not None:
             # --mount takes one CSV record: quotes keep a comma in the folder's name.
@@ -246,20 +294,21 @@ class SideContainer:
                 "--mount",
                 f'type=bind,"source={source}",target={MOUNT}{",readonly" if read_only else ""}',
             ]
+        if data:
+            self._options += ["--volume", data]  # a volume of its own, removed with it
         if volumes_from:
-            self._options += ["--volumes-from", f"{volumes_from}:ro"]
+            self._options += ["--volumes-from", volumes_from if volumes_writable else f"{volumes_from}:ro"]
         self._image = image
 
     def argv(self, program: Sequence[str]) -> list[str]:
         """``docker run`` of a program in it."""
         return ["docker", "run", *self._options, "--entrypoint", program[0], self._image, *program[1:]]
 
-    def run(self, program: Sequence[str]) -> Result:
-        """Run a program to its end; the container ends with it, or with us."""
+    def run(self, program: Sequence[str], feed: Optional[Readable] = None) -> Result:
+        """Run a program to its end; the container ends with it, or with us. ``feed``: its standard input."""
+        held = ["sh", "-c", LIFELINE, "sh"] if feed is None else []
         try:
-            return run(
-                self.argv(["sh", "-c", LIFELINE, "sh", *program]), deadline=self.docker.deadline, hold_stdin=True
-            )
+            return run(self.argv([*held, *program]), deadline=self.docker.deadline, feed=feed, hold_stdin=feed is None)
         except BackupError:
             self.remove()
             raise
@@ -273,8 +322,44 @@ class SideContainer:
         run(["docker", "rm", "--force", "--volumes", self.name], deadline=Deadline(30))
 
 
+def choose(
+    store: Store, containers: Sequence[Container], project: str, services: Sequence[str], *, running: bool = True
+) -> Container:
+    """The one container of a store among those that were found; BackupError says why there is none.
+
+    ``running=False`` takes a stopped one too.
+    """
+    if store.container:
+        mine = [item for item in containers if item.name == store.container]
+        mine = mine or [item for item in containers if item.id.startswith(store.container)]
+        cure = f"docker start {store.container}"
+    else:
+        service = store.service or ""
+        if service not in services:
+            raise BackupError(
+                f"store {store.name}: project {project} has no service {service}: it has {', '.join(services)}"
+            )
+        mine = [item for item in containers if (item.project, item.service) == (project, service)]
+        cure = f"docker compose up -d {service}"
+    if not mine:
+        raise BackupError(f"store {store.name}: {store.where} has no container: {cure}")
+    fit = [item for item in mine if item.state == "running" or not running]
+    if len(fit) > 1:
+        names = ", ".join(item.name for item in fit)
+        raise BackupError(
+            f"store {store.name}: {store.where} is scaled to {len(fit)} ({names}): name one of them with container:"
+        )
+    if not fit:
+        if mine[0].state in ("paused", "restarting"):
+            cure = mine[0].cure()
+        raise BackupError(f"store {store.name}: {store.where} is {mine[0].state}, not running: {cure}")
+    return fit[0]
+
+
 def _container(item: dict[str, Any]) -> Container:
+    labels = item["Config"].get("Labels") or {}
     env = dict(entry.split("=", 1) for entry in item["Config"].get("Env") or [] if "=" in entry)
+    mounts = item.get("Mounts") or []
     return Container(
         id=item["Id"],
         name=item["Name"].lstrip("/"),
@@ -282,7 +367,16 @@ def _container(item: dict[str, Any]) -> Container:
         image_id=item["Image"],
         state="restarting" if item["State"].get("Restarting") else item["State"]["Status"],
         env=env,
-        mounts=tuple(mount["Destination"] for mount in item.get("Mounts") or []),
+        mounts=tuple(mount["Destination"] for mount in mounts),
+        writable=tuple(
+            mount.get("Name") or mount["Source"] for mount in mounts if mount["RW"] and mount["Type"] != "tmpfs"
+        ),
+        project=labels.get("com.docker.compose.project", ""),
+        service=labels.get("com.docker.compose.service", ""),
+        restart_policy=item["HostConfig"]["RestartPolicy"]["Name"],
+        health=(item["State"].get("Health") or {}).get("Status", "").replace("none", ""),
+        started=item["State"]["StartedAt"],
+        exit_code=item["State"]["ExitCode"],
     )
 
 

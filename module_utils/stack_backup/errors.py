@@ -1,10 +1,10 @@
-"""The one exception that the engine raises for what a person can mend."""
+"""The exceptions that the engine raises for what a person can mend."""
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["BackupError"]
+__all__ = ["BackupError", "Contended", "Locked", "NoImage"]
 
 
 class BackupError(Exception):
@@ -13,3 +13,15 @@ class BackupError(Exception):
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
         self.details = details
+
+
+class Locked(BackupError):
+    """Another job of the stack holds its lock; nothing was done yet, so the call may be made again."""
+
+
+class Contended(BackupError):
+    """Another session of the database stood in the way: made again a little later, the call may work."""
+
+
+class NoImage(BackupError):
+    """No image is on this host that has the programs which read a backup."""

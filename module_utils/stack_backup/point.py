@@ -8,21 +8,24 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, Sequence, Union
 
-from . import __version__, catalog, postgres, redis
+from . import __version__, catalog, postgres, progress, redis
+from .age import check_recipients
 from .artifact import Lock, Partial, check_backup_dir, free_bytes
 from .containers import Container, Docker, Project
-from .errors import BackupError
-from .process import Deadline, end_all, raise_on_signals
+from .errors import BackupError, Contended
+from .limits import Limits
+from .process import Deadline, raise_on_signals
 from .stores import ID_PATTERN, Store, parse_stores, select_stores
 
-__all__ = ["take"]
+__all__ = ["take", "take_safety"]
 
 Source = Union[postgres.Source, redis.Source]
 _ENGINES: dict[str, Callable[..., Source]] = {"postgres": postgres.Source, "redis": redis.Source}
 _QUIESCE_SECONDS = 10  # the guard unpauses after this long, whatever else happens
 _RESERVE = 64 * 1024 * 1024
+_PAUSES = (15.0, 60.0)  # seconds, before a point is tried again that another session stood in the way of
 
 
 def _iso(seconds: float) -> str:
@@ -38,6 +41,7 @@ class _Job:
         self.source: Optional[Source] = None
         self.container: Optional[Container] = None
         self.error = ""
+        self.contended = False
         self.seconds: dict[str, float] = {}
         self.sealed: dict[str, Any] = {}
 
@@ -45,16 +49,19 @@ class _Job:
         """Run a step unless an earlier one failed; an error is kept, and stays this store's own."""
         if self.error:
             return False
+        progress.step(self.store.name, step)
         began = time.monotonic()
         try:
             work()
         except redis.Busy:
             raise
         except BackupError as error:
-            self.error = str(error)
+            self.contended = isinstance(error, Contended)
+            known = str(error).startswith(f"store {self.store.name}")
+            self.error = str(error) if known else f"store {self.store.name}: {error}"
         except OSError as error:
             self.error = f"store {self.store.name}: {error}"
-        self.seconds[step] = round(time.monotonic() - began, 3)
+        self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - began, 3)
         return not self.error
 
 
@@ -63,24 +70,46 @@ def take(params: dict[str, Any], check_mode: bool = False) -> dict[str, Any]:
 
     Returns its report. Raises BackupError, with the report as details, when a store failed.
     """
-    stores = parse_stores(params["stores"])
-    chosen = select_stores(stores, params.get("only") or [])
-    backup_dir = Path(params["backup_dir"])
     if params.get("id") and not ID_PATTERN.fullmatch(params["id"]):
         raise BackupError(f"the id {params['id']!r} is not of the form YYYYMMDD-HHMMSS")
     if float(params.get("timeout") or 0) < 1:
         raise BackupError("timeout must be 1 second or more")
+    backup_dir = Path(params["backup_dir"])
     check_backup_dir(backup_dir)
     deadline = Deadline(float(params["timeout"]))
-    docker = Docker(deadline)
-    project = Project(params.get("project_dir"), params.get("compose_files") or (), params.get("project_name"))
-    with raise_on_signals(), Lock(backup_dir):
+    docker = Docker(deadline, Limits(params.get("cpus"), params.get("memory")))
+    with raise_on_signals(deadline), Lock(backup_dir):
         docker.remove_leftovers(str(backup_dir))
-        point = _Point(docker, params["stack"], backup_dir, params.get("id"), stores, chosen)
+        return _take(docker, params, check_mode=check_mode)
+
+
+def take_safety(docker: Docker, params: dict[str, Any], only: Sequence[str]) -> dict[str, Any]:
+    """Take a point of what a restore is about to replace; the caller holds the lock. As ``take`` otherwise."""
+    return _take(docker, {**params, "only": only, "id": None, "quiesce": []}, purpose="safety")
+
+
+def _take(
+    docker: Docker, params: dict[str, Any], *, purpose: str = "backup", check_mode: bool = False
+) -> dict[str, Any]:
+    stores = parse_stores(params["stores"])
+    chosen = select_stores(stores, params.get("only") or [])
+    project = Project(params.get("project_dir"), params.get("compose_files") or (), params.get("project_name"))
+    recipients = check_recipients(params.get("age_recipients") or [], docker.deadline)
+    pauses = list(_PAUSES)
+    retried: list[str] = []
+    while True:
+        point = _Point(
+            docker, params["stack"], Path(params["backup_dir"]), params.get("id"), stores, chosen, purpose, recipients
+        )
         try:
-            return point.take(project, params.get("quiesce") or [], check_mode)
+            again = bool(pauses) and docker.deadline.left() > pauses[0]
+            answer = point.take(project, params.get("quiesce") or [], check_mode, again=again)
+            return {**answer, "retried": retried}
+        except Contended as error:
+            retried.append(str(error))
         finally:
             point.clean_up()
+        time.sleep(pauses.pop(0))
 
 
 class _Point:
@@ -92,7 +121,10 @@ class _Point:
         point: Optional[str],
         stores: list[Store],
         chosen: list[Store],
+        purpose: str,
+        recipients: Sequence[str],
     ) -> None:
+        self._purpose, self._recipients = purpose, recipients
         self._docker, self._stack, self._dir = docker, stack, backup_dir
         self._omitted = [store.name for store in stores if store not in chosen]
         self._jobs = [_Job(store) for store in chosen]
@@ -108,34 +140,48 @@ class _Point:
                 return point
             time.sleep(0.2)
 
-    def take(self, project: Project, quiesce: list[str], check_mode: bool) -> dict[str, Any]:
+    def take(self, project: Project, quiesce: list[str], check_mode: bool, *, again: bool) -> dict[str, Any]:
+        """Take it. ``again``: nothing is published, and Contended raised, where it may work a little later."""
+        began = time.monotonic()
         located, pause = self._docker.locate([job.store for job in self._jobs], project, quiesce)
+        found = round(time.monotonic() - began, 3)
         points = catalog.read(self._dir, self._stack).points.values()
         sizes = {name: backup.manifest["artifact"]["size"] for backups in points for name, backup in backups.items()}
         for job in self._jobs:
-            job.attempt("open", lambda job=job: self._open(job, located[job.store.name], sizes))
+            job.seconds["find"] = found
+            job.attempt("open", lambda job=job: self._create(job, located[job.store.name]))
+        self._side_by_side(lambda job: job.attempt("open", lambda: self._open(job, sizes)))
         self._check_space(sizes)
+        if not check_mode and any(not job.error for job in self._jobs):
+            self._pin(pause)
+            self._side_by_side(self._stream)
+        contended = [job.error for job in self._jobs if job.contended]
+        if contended and again:
+            raise Contended(" | ".join(contended))
+        self._explain()
         if check_mode:
             return self._answer(self._plan())
-        if any(not job.error for job in self._jobs):
-            self._pin(pause)
-            with ThreadPoolExecutor(max_workers=len(self._jobs)) as pool:
-                list(pool.map(self._stream, self._jobs))
-            self._publish()
+        self._publish()
         return self._answer([self._report(job) for job in self._jobs])
 
-    def _open(self, job: _Job, located: Any, sizes: dict[str, int]) -> None:
+    def _side_by_side(self, work: Callable[[_Job], object]) -> None:
+        with ThreadPoolExecutor(max_workers=len(self._jobs)) as pool:
+            list(pool.map(work, self._jobs))
+
+    def _create(self, job: _Job, located: Any) -> None:
         if isinstance(located, BackupError):
             raise located
         job.container = located
-        job.partial = Partial(self._dir, job.store.name, job.store.engine, self._id)
+        job.partial = Partial(self._dir, job.store.name, job.store.engine, self._id, self._recipients)
         partial, job.partial = job.partial, None
         partial.create()
         job.partial = partial  # ours from here on: what another run left is never removed
-        source = _ENGINES[job.store.engine](self._docker, job.store, located, self._dir, partial)
-        job.source = source
-        source.open()
-        sizes.setdefault(job.store.name, source.size // 2)
+        job.source = _ENGINES[job.store.engine](self._docker, job.store, located, self._dir, partial)
+
+    def _open(self, job: _Job, sizes: dict[str, int]) -> None:
+        if job.source:
+            job.source.open()
+            sizes.setdefault(job.store.name, job.source.size // 2)
 
     def _check_space(self, sizes: dict[str, int]) -> None:
         needed = sum(sizes[job.store.name] for job in self._jobs if not job.error) * 6 // 5 + _RESERVE
@@ -181,6 +227,24 @@ class _Point:
         if not job.sealed.get(partial.artifact.name, {}).get("size"):
             raise BackupError(f"store {job.store.name}: the artifact is empty or missing: nothing was saved")
 
+    def _explain(self) -> None:
+        """A program that lost its server tells little: say what became of the container, also past the deadline."""
+        failed = {job: job.container for job in self._jobs if job.error and job.container}
+        docker, end = Docker(Deadline(10)), time.monotonic() + 1
+        while failed:
+            try:
+                now = {item.id: item for item in docker.inspect([item.id for item in failed.values()])}
+            except BackupError:
+                return
+            for job, container in list(failed.items()):
+                change = container.changed(now.get(container.id))
+                if change:
+                    job.error += f" ({change})"
+                # Its client sees a server's death a moment before the engine does.
+                if change or "ready" not in job.seconds or time.monotonic() > end:
+                    del failed[job]
+            time.sleep(0.1 if failed else 0)
+
     def _publish(self) -> None:
         good = [job for job in self._jobs if not job.error]
         spread = 0.0
@@ -190,6 +254,7 @@ class _Point:
         failed = {job.store.name: job.error for job in self._jobs if job.error}
         point = {
             "id": self._id,
+            "purpose": self._purpose,
             "stores": [job.store.name for job in self._jobs],
             "omitted": self._omitted,
             "failed": failed,
@@ -207,7 +272,7 @@ class _Point:
         job.seconds["total"] = round(time.time() - self._began, 3)
         artifact = {
             "name": job.partial.artifact.name,
-            "encryption": None,
+            "encryption": job.partial.encryption(job.partial.artifact),
             **told["artifact"],
             **job.sealed[job.partial.artifact.name],
         }
@@ -236,7 +301,8 @@ class _Point:
             },
         }
         if told.get("globals"):
-            manifest["globals"] = {**told["globals"], **job.sealed[told["globals"]["name"]]}
+            encryption = job.partial.encryption(job.partial.globals)
+            manifest["globals"] = {**told["globals"], "encryption": encryption, **job.sealed[told["globals"]["name"]]}
         job.partial.publish(manifest)
         job.partial = None
 
@@ -292,11 +358,10 @@ class _Point:
         return answer
 
     def clean_up(self) -> None:
-        """End what runs; remove what was not published."""
+        """End the sessions; remove what was not published."""
         for job in self._jobs:
             if job.source:
                 job.source.close()
-        end_all()
         for job in self._jobs:
             if job.partial:
                 job.partial.discard()

@@ -8,17 +8,30 @@ import signal
 import subprocess
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import IO, Mapping, Optional, Sequence, Union
+from typing import IO, Callable, Iterator, Optional, Protocol, Sequence, Union
 
 from .errors import BackupError
 
-__all__ = ["Deadline", "Guard", "Result", "Session", "end_all", "raise_on_signals", "run"]
+__all__ = ["Deadline", "Guard", "Readable", "Result", "Session", "ignore_signals", "raise_on_signals", "run"]
 
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 MAX_OUTPUT = 16 * 1024 * 1024
 _live: set[subprocess.Popen[bytes]] = set()
-_live_lock = threading.Lock()
+_live_lock = threading.RLock()  # a signal's handler may come upon its own thread holding it
+
+
+class Readable(Protocol):
+    """Data to feed to a program: a file, or what reads as one."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most ``size`` bytes; none at the end."""
+
+
+class _Ended(BaseException):
+    """A signal, on its way out through code that takes a BackupError for one store's own fault."""
 
 
 class Deadline:
@@ -27,9 +40,21 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._end = time.monotonic() + seconds
+        self._cut = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether its time has passed."""
+        return time.monotonic() >= self._end
+
+    def cut(self, why: str) -> None:
+        """No time is left from now on: other threads start nothing more."""
+        self._cut = why
 
     def left(self, at_most: Optional[float] = None) -> float:
         """Seconds left; raises BackupError when there are none."""
+        if self._cut:
+            raise BackupError(self._cut)
         left = self._end - time.monotonic()
         if left <= 0:
             raise BackupError(
@@ -47,6 +72,11 @@ class Result:
     out: str
     err: str
 
+    @property
+    def killed(self) -> bool:
+        """Whether SIGKILL ended it, as a shell tells that."""
+        return self.code == 128 + signal.SIGKILL
+
     def reason(self) -> str:
         """The last lines of what the program said, for a message."""
         lines = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
@@ -58,7 +88,7 @@ def _start(
     *,
     stdin: Union[int, IO[bytes]],
     stdout: Union[int, IO[bytes]],
-    env: Optional[Mapping[str, str]],
+    holds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     try:
         proc = subprocess.Popen(
@@ -66,11 +96,14 @@ def _start(
             stdin=stdin,
             stdout=stdout,
             stderr=subprocess.PIPE,
-            env={**os.environ, "LC_ALL": "C", **(env or {})},
+            env={**os.environ, "LC_ALL": "C"},
             start_new_session=True,
+            pass_fds=holds,
         )
     except FileNotFoundError:
         raise BackupError(f"the program {argv[0]} is not on this host's PATH: install it") from None
+    except OSError as error:
+        raise BackupError(f"the program {argv[0]} can't be started: {error.strerror}: mend its file or PATH") from None
     with _live_lock:
         _live.add(proc)
     return proc
@@ -103,28 +136,43 @@ def run(
     *,
     deadline: Deadline,
     stdin: Optional[str] = None,
+    feed: Optional[Readable] = None,
     out: Optional[IO[bytes]] = None,
     hold_stdin: bool = False,
     at_most: Optional[float] = None,
+    holds: Sequence[int] = (),
+    aside: Optional[Callable[[str], bool]] = None,
 ) -> Result:
-    """Run a program to its end. ``out``: a file that takes standard output, for data.
+    """Run a program to its end. ``out``: a file that takes standard output, for data; ``feed``: one that
+    follows ``stdin`` as standard input.
 
     ``hold_stdin`` leaves standard input open while the program runs: a program on a
-    lifeline ends when we do. Raises BackupError when the time is up (the program is killed).
+    lifeline ends when we do. ``holds``: descriptors that it keeps open, also past our death.
+    ``aside`` is shown each line of standard error as it comes; one that it answers true to is left out of the result.
+    Raises BackupError when the time is up (the program is killed).
     """
-    wants_pipe = stdin is not None or hold_stdin
+    wants_pipe = stdin is not None or hold_stdin or feed is not None
     proc = _start(
-        argv, stdin=subprocess.PIPE if wants_pipe else subprocess.DEVNULL, stdout=out or subprocess.PIPE, env=None
+        argv,
+        stdin=subprocess.PIPE if wants_pipe else subprocess.DEVNULL,
+        stdout=out or subprocess.PIPE,
+        holds=holds,
     )
-    limit = deadline.left(at_most)
+    feeder: Optional[threading.Thread] = None
     kept: dict[str, bytearray] = {"out": bytearray(), "err": bytearray()}
-    end = time.monotonic() + limit
+    pending = b""  # the line of standard error that has no end yet
     try:
+        limit = deadline.left(at_most)
+        end = time.monotonic() + limit
         if proc.stdin:
             try:
                 proc.stdin.write((stdin or "").encode())
                 proc.stdin.flush()
-                if not hold_stdin:
+                if feed:
+                    # Beside the reading below: a program that talks while it is fed must not stall.
+                    feeder = threading.Thread(target=_feed, args=(feed, proc.stdin), daemon=True)
+                    feeder.start()
+                elif not hold_stdin:
                     proc.stdin.close()
             except BrokenPipeError:
                 pass
@@ -142,11 +190,17 @@ def run(
                     chunk = os.read(key.fd, 65536)
                     if not chunk:
                         pipes.unregister(key.fileobj)
-                    elif len(kept[key.data]) < MAX_OUTPUT:
+                    if aside and key.data == "err":
+                        *lines, pending = (pending + chunk).split(b"\n")
+                        chunk = b"".join(b"%s\n" % line for line in lines if not aside(line.decode("utf-8", "replace")))
+                    if len(kept[key.data]) < MAX_OUTPUT:
                         kept[key.data] += chunk
+        kept["err"] += pending
         code = proc.wait(timeout=max(1.0, end - time.monotonic()))
     finally:
         _kill(proc)
+        if feeder:
+            feeder.join()
         for stream in (proc.stdin, proc.stdout, proc.stderr):
             if stream:
                 try:
@@ -160,13 +214,27 @@ def run(
     )
 
 
+def _pour(source: Readable, stdin: IO[bytes]) -> None:
+    while chunk := source.read(1024 * 1024):
+        stdin.write(chunk)
+    stdin.flush()
+
+
+def _feed(source: Readable, stdin: IO[bytes]) -> None:
+    try:
+        with stdin:
+            _pour(source, stdin)
+    except (BackupError, OSError):  # the program is gone, or the source can't be read: its status or its end tells
+        pass
+
+
 class Session:
     """A program that stays open: lines go in, lines come out. Its standard input is its lifeline."""
 
     def __init__(self, argv: Sequence[str], *, deadline: Deadline) -> None:
         self._argv = argv
         self._deadline = deadline
-        self._proc = _start(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=None)
+        self._proc = _start(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._pending = b""
         self._err: list[bytes] = []
         # stderr has its own reader: a program that fills it must not stall.
@@ -189,6 +257,19 @@ class Session:
         except (BrokenPipeError, ValueError):
             pass
 
+    def feed(self, source: Readable) -> threading.Thread:
+        """Write what ``source`` gives, in the thread that is returned; standard input stays open."""
+        feeder = threading.Thread(target=self._feed, args=(source,), daemon=True)
+        feeder.start()
+        return feeder
+
+    def _feed(self, source: Readable) -> None:
+        try:
+            if self._proc.stdin is not None:
+                _pour(source, self._proc.stdin)
+        except (BackupError, OSError, ValueError):  # as for ``run``
+            pass
+
     def line(self, at_most: Optional[float] = None) -> str:
         """The next line of output. Raises BackupError with the program's own words when it ended."""
         if self._proc.stdout is None:
@@ -206,22 +287,34 @@ class Session:
         line, self._pending = self._pending.split(b"\n", 1)
         return line.decode("utf-8", "replace").rstrip("\r")
 
+    def ended(self) -> bool:
+        """Whether the program is gone."""
+        return self._proc.poll() is not None
+
     def reason(self) -> str:
         """What the program said on stderr before it ended."""
+        return self.result().reason()
+
+    def result(self) -> Result:
+        """How the program ended, with the last lines that it said on stderr."""
         try:
             code = self._proc.wait(timeout=5)
         except subprocess.TimeoutExpired:
             code = -1
         self._reader.join(timeout=2)
-        return Result(self._argv, code, "", b"".join(self._err).decode("utf-8", "replace")).reason()
+        return Result(self._argv, code, "", b"".join(self._err).decode("utf-8", "replace"))
 
-    def close(self) -> None:
-        """End the program: by the end of its input, else by force."""
+    def let_go(self) -> None:
+        """Tell the program to end, by the end of its input; ``close`` waits for it."""
         try:
             if self._proc.stdin:
                 self._proc.stdin.close()
         except BrokenPipeError:
             pass
+
+    def close(self) -> None:
+        """End the program: by the end of its input, else by force."""
+        self.let_go()
         try:
             self._proc.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -237,6 +330,9 @@ class Guard:
 
     Used to unpause containers. It lives in a session of its own, so that neither a
     signal to our group nor SIGKILL of this process reaches it.
+
+    ``lifeline`` is a descriptor for the program that makes the guard needed to hold: one that outlives us is
+    then waited for, and what it does is undone too.
     """
 
     def __init__(self, argv: Sequence[str], *, seconds: int) -> None:
@@ -248,6 +344,9 @@ class Guard:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        if self._proc.stdin is None:
+            raise BackupError("the guard has no input")
+        self.lifeline = self._proc.stdin.fileno()
 
     def release(self) -> int:
         """Let the program run now; returns its exit status."""
@@ -257,18 +356,46 @@ class Guard:
 
 
 class raise_on_signals:  # noqa: N801 - reads as a statement
-    """``with raise_on_signals():`` SIGTERM, SIGINT and SIGHUP become a BackupError, so that clean-up runs."""
+    """``with raise_on_signals(deadline):`` SIGTERM, SIGINT and SIGHUP end the block, so that clean-up runs.
+
+    The first one kills what runs and cuts the deadlines; BackupError leaves the block. Later ones are
+    ignored: they would end the clean-up.
+    """
+
+    def __init__(self, *deadlines: Deadline) -> None:
+        self._deadlines = deadlines
 
     def __enter__(self) -> None:
         self._old = {}
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            for number in _ENDING:
                 self._old[number] = signal.signal(number, self._raise)
 
     def _raise(self, number: int, _frame: Optional[FrameType]) -> None:
+        for other in self._old:
+            signal.signal(other, signal.SIG_IGN)
+        why = f"ended by {signal.Signals(number).name}: what was not published is removed"
+        for deadline in self._deadlines:
+            deadline.cut(why)
         end_all()
-        raise BackupError(f"ended by {signal.Signals(number).name}: nothing of this run was published")
+        raise _Ended(why)
 
-    def __exit__(self, *_exc: object) -> None:
+    def __exit__(self, _kind: object, error: Optional[BaseException], _trace: object) -> None:
         for number, handler in self._old.items():
+            signal.signal(number, handler)
+        if isinstance(error, _Ended):
+            raise BackupError(str(error)) from None
+
+
+@contextmanager
+def ignore_signals() -> Iterator[None]:
+    """``with ignore_signals():`` the way back is not to be ended half-way by a second SIGTERM."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
             signal.signal(number, handler)

@@ -36,6 +36,7 @@ class Store:
     compression: Optional[str] = None
     via: str = "auto"
     row_counts: bool = True
+    lock_timeout: float = 10.0  # seconds
     # Redis
     method: str = "bgsave"
     tls: bool = False
@@ -49,13 +50,13 @@ class Store:
         return f"container {self.container}" if self.container else f"service {self.service}"
 
 
-_POSTGRES = {"database", "user", "format", "jobs", "compression", "via", "row_counts"}
+_POSTGRES = {"database", "user", "format", "jobs", "compression", "via", "row_counts", "lock_timeout"}
 _REDIS = {"method", "tls", "cacert", "cert", "key", "username"}
 _CHOICES = {
     "engine": ("postgres", "redis"),
     "format": ("custom", "directory"),
     "via": ("auto", "side", "exec"),
-    "method": ("bgsave", "save"),
+    "method": ("bgsave", "save", "stream"),
 }
 
 
@@ -87,6 +88,8 @@ def _parse(given: Mapping[str, Any]) -> Store:
         raise BackupError(f"store {name}: host_password_file must be an absolute path")
     if store.jobs < 1:
         raise BackupError(f"store {name}: jobs must be 1 or more")
+    if store.lock_timeout <= 0:
+        raise BackupError(f"store {name}: lock_timeout must be more than 0 seconds")
     return store
 
 

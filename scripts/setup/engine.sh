@@ -97,5 +97,9 @@ if ! answers; then
   answers || start_engine
 fi
 compose_fits || install_compose
+# Programs that hosts, demo and tests call, each with its package.
+for need in age:age curl:curl openssl:openssl pgrep:procps ssh-keygen:openssh-client; do
+  command -v "${need%%:*}" >/dev/null || apt_install "${need##*:}"
+done
 compose_fits || die "docker compose does not run or is too old: $compose_cure"
 say "engine $(docker version --format '{{.Server.Version}}'), compose $(docker compose version --short)"

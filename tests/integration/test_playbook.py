@@ -57,3 +57,12 @@ def test_a_chosen_store(stack, tmp_path):
     assert code == 0, said
     assert not (tmp_path / "good" / "postgres").exists()
     assert "redis-" in said
+    # How the seconds divide, in lines that Ansible's output did not break.
+    lines = [line.strip(" -") for line in said.splitlines()]
+    (head,) = (number for number, line in enumerate(lines) if line.startswith("SECONDS"))
+    names = ["FIND", "OPEN", "READY", "PIN", "STREAM", "SEAL", "PUBLISH", "TOTAL"]
+    assert lines[head].split() == ["SECONDS", "STORE", *names]
+    *steps, total = map(float, lines[head + 1].split()[2:])
+    assert len(steps) == 7 and 0 < sum(steps) <= total + 0.05
+    assert lines[head + 2].startswith("HOST") and "complete" in lines[head + 3]
+    assert max(map(len, lines[head : head + 4])) <= 140

@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from conftest import PG, REDIS, sh
+from conftest import PG, PROJECT, REDIS, sh
 
 
 def manifest(folder, store):
@@ -52,7 +52,7 @@ def test_redis_comes_back_from_the_file(stack, tmp_path, service, method):
     told = manifest(tmp_path, "redis")
     assert told["counts"]["keys"] == 4
     image, server = told["source"]["image"], "valkey" if service == "valkey8" else "redis"
-    name = f"stack-backup-test-file-{service}"
+    name = f"{PROJECT}-file-{service}"
     sh("docker", "create", "--name", name, image, f"{server}-server", "--dir", "/data", "--appendonly", "no")
     try:
         sh("docker", "cp", report["file"], f"{name}:/data/dump.rdb")

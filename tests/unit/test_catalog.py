@@ -69,10 +69,16 @@ def test_every_kind_of_damage_is_named(tmp_path):
     data = json.loads(manifest.read_text())
     data["artifact"]["name"] = "../../etc/passwd"
     manifest.write_text(json.dumps(data))
+    (tmp_path / "redis" / "redis-20261124-060000.txt").write_text("x")
+    (tmp_path / "redis" / ".redis-20261124-060000.verified.json.new").write_text("x")
+    (tmp_path / "redis" / ".redis-20261124-060000.json.removed").write_text("x")
     assert sorted(problems(tmp_path)) == [
         ("damaged", "redis-20261124-020000.rdb"),
         ("damaged", "redis-20261124-030000.json"),
         ("foreign", "notes.txt"),
+        ("foreign", "redis-20261124-060000.txt"),
+        ("half-removed", ".redis-20261124-060000.json.removed"),
+        ("half-written", ".redis-20261124-060000.verified.json.new"),
         ("half-written", "redis-20261124-050000.partial"),
         ("orphaned", "redis-20261124-040000.rdb"),
     ]
@@ -87,6 +93,9 @@ def test_a_missing_artifact_a_link_and_another_stack(tmp_path):
     assert problems(tmp_path) == [("orphaned", artifact.with_suffix(".json").name)]
     artifact.symlink_to(moved)
     assert problems(tmp_path) == [("orphaned", artifact.with_suffix(".json").name)]
+    manifest = artifact.with_suffix(".json")
+    manifest.symlink_to(manifest.rename(tmp_path.parent / f"{tmp_path.name}.json"))
+    assert problems(tmp_path) == [("foreign", manifest.name)]
 
 
 def test_one_job_at_a_time(tmp_path):
@@ -108,3 +117,30 @@ def test_a_folder_has_the_digest_of_its_list(tmp_path):
     assert (first["size"], sorted(first["files"])) == (2, ["a", "b"])
     (tmp_path / "a").write_bytes(b"3")
     assert digest(tmp_path)["sha256"] != first["sha256"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda it: it.update(globals={"name": "roles"}),
+        lambda it: it["artifact"].update(files=["toc.dat"]),
+        lambda it: it["artifact"].update(files={"toc.dat": {"size": 4}}),
+        lambda it: it["artifact"].update(files={"../toc.dat": {"size": 4, "sha256": "x"}}),
+        lambda it: it["point"].update(failed=["redis"]),
+        lambda it: it.update(artifact="redis"),
+    ],
+    ids=["globals", "files", "file", "way-out", "failed", "artifact"],
+)
+def test_a_manifest_of_another_shape_is_damaged_and_hides_no_other(tmp_path, spoil):
+    publish(tmp_path, point="20261123-020000")
+    manifest = publish(tmp_path).with_suffix(".json")
+    told = json.loads(manifest.read_text())
+    spoil(told)
+    manifest.write_text(json.dumps(told))
+    found = catalog.read(tmp_path, "s")
+    assert list(found.points) == ["20261123-020000"] and "can't be read" in found.fault(POINT)
+
+
+def test_a_manifest_too_deep_to_be_read_is_damaged(tmp_path):
+    publish(tmp_path).with_suffix(".json").write_text("[" * 100_000)
+    assert "can't be read" in catalog.read(tmp_path, "s").fault(POINT)

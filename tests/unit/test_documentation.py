@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible.plugins.loader import fragment_loader
+from ansible.utils.plugin_docs import get_docstring
 from stack_backup import arguments
 
-LIBRARY = Path(__file__).resolve().parents[2] / "library"
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARY = ROOT / "library"
 MODULES = sorted(path.stem for path in LIBRARY.glob("*.py"))
 SPECS = {name: getattr(arguments, name.upper()) for name in MODULES}
 
@@ -29,7 +32,8 @@ def told(options):
 @pytest.mark.parametrize("name", MODULES)
 def test_documentation_matches_the_argument_spec(name):
     module = load(name)
-    documented = yaml.safe_load(module.DOCUMENTATION)
+    fragment_loader.add_directory(str(ROOT / "doc_fragments"))
+    documented = get_docstring(str(LIBRARY / f"{name}.py"), fragment_loader, is_module=True)[0]
     assert documented["module"] == name
     assert told(documented["options"]) == told(SPECS[name])
     for option, spec in SPECS[name].items():

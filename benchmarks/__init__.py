@@ -1,0 +1,1 @@
+"""Measures backups against the ways that people take them now: ``make bench``."""

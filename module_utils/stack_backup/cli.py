@@ -1,0 +1,155 @@
+"""``stack-backup``: the jobs of a stack on its own host, without Ansible."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, Optional, Sequence
+
+from . import __version__, config, progress, report, runner
+from .errors import BackupError
+from .modules import MODULES
+from .offsite import state as offsite
+from .validate import complete
+
+__all__ = ["main"]
+
+_DESCRIPTION = """\
+Runs the backup jobs of a Docker Compose stack on its own host, as cron does, and shows what they made.
+A stack's jobs are in /etc/stack-backup/<stack>.json, written by playbooks/install.yml; restores are made from the
+control node by playbooks/restore.yml.
+"""
+_EPILOG = """\
+exit status:
+  run, verify   0 done, 1 the job failed
+  list, status  0 shown; status: 1 when a job failed at its last run
+  check         as monitoring plugins: 0 ok, 1 warning, 2 critical, 3 unknown (not configured, or it failed itself)
+  any           2 wrong usage or configuration (check: 3)
+
+examples:
+  stack-backup run backup                 a recovery point now
+  stack-backup list --stack trading       what there is to restore
+  stack-backup status --json              for a program
+
+files:
+  /etc/stack-backup/<stack>.json          the jobs (another folder: STACK_BACKUP_ETC)
+  /var/lib/stack-backup/<stack>/          how each job went last (another folder: STACK_BACKUP_VAR)
+  /var/log/stack-backup/<stack>.log       what the scheduled jobs said
+"""
+_WAIT = 600.0
+_STATUS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+
+
+def _parser() -> argparse.ArgumentParser:
+    shown = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("stack-backup", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=shown)
+    parser.add_argument("--version", action="version", version=f"stack-backup {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--stack", metavar="NAME", help="which stack; may be left out where the host has one")
+    common.add_argument("--json", action="store_true", help="answer in JSON")
+    runs = argparse.ArgumentParser(add_help=False)
+    runs.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=float,
+        default=_WAIT,
+        help="how long to wait for another job of the stack to end (%(default)g)",
+    )
+    runs.add_argument("--log", metavar="FILE", type=Path, help="append what the job says to this file too")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    run = commands.add_parser("run", parents=[common, runs], help="run a job: backup, verify, …")
+    run.add_argument("job", metavar="JOB", help="one of the jobs in the stack's configuration; status names them")
+    commands.add_parser("list", parents=[common], help="show the recovery points, and what is wrong in the catalog")
+    commands.add_parser("status", parents=[common], help="show how each job went last, and the newest recovery point")
+    commands.add_parser("check", parents=[common, runs], help="look whether all is well, as a monitoring plugin")
+    commands.add_parser("verify", parents=[common, runs], help="run the job verify: a drill of the newest point")
+    validate = commands.add_parser("validate", help="only read a configuration file, and say what is wrong in it")
+    validate.add_argument("file", metavar="FILE", type=Path)
+    return parser
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run one command; returns the exit status."""
+    asked = _parser().parse_args(argv)
+    job = asked.job if asked.command == "run" else asked.command
+    try:
+        if asked.command == "validate":
+            config.read(asked.file)
+            return 0
+        stack = config.find(asked.stack)
+        if asked.command == "list":
+            return _list(stack, asked.json)
+        if asked.command == "status":
+            return _status(stack, asked.json)
+        return _run(stack, job, asked)
+    except BackupError as error:
+        print(f"stack-backup: {error}", file=sys.stderr)
+        return 3 if job == "check" else 2
+    except BrokenPipeError:  # `stack-backup list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _warn(text: str) -> None:
+    print(f"stack-backup: {text}", file=sys.stderr)
+
+
+def _say_json(data: dict[str, Any]) -> None:
+    print(json.dumps(data, indent=1, sort_keys=True))
+
+
+def _run(stack: config.Config, job: str, asked: argparse.Namespace) -> int:
+    with progress.Line(sys.stderr, job, stack.backup_dir):
+        record = runner.run(stack, job, wait=asked.wait, log=asked.log, warn=_warn)
+    checked = record["result"].get("stack_check") if record["ok"] else None
+    if asked.json:
+        _say_json(record)
+    elif checked:
+        for finding in checked["findings"]:
+            print(f"{_STATUS[finding['status']]} {finding['check']}: {finding['message']}")
+    else:
+        said = report.summary(record["result"]) if record["ok"] else record["error"]
+        verdict = "ok" if record["ok"] else "FAILED"
+        print(f"{stack.stack}: {job} {verdict} in {record['seconds']:.1f} s{': ' if said else ''}{said}")
+    if job == "check":
+        return int(checked["status"]) if checked else 3
+    return 0 if record["ok"] else 1
+
+
+def _catalog(stack: config.Config) -> dict[str, Any]:
+    info = MODULES["backup_info"]
+    found = info.run(complete(info.spec, {"backup_dir": str(stack.backup_dir), "stack": stack.stack}, "backup_info"))
+    return {**found, "offsite": offsite.load(stack.backup_dir)}
+
+
+def _list(stack: config.Config, as_json: bool) -> int:
+    found = _catalog(stack)
+    if as_json:
+        _say_json({"stack": stack.stack, **found})
+    else:
+        print("\n".join(report.listing(found)))
+    return 0
+
+
+def _status(stack: config.Config, as_json: bool) -> int:
+    found = _catalog(stack)
+    jobs = {job: runner.last(stack, job) or {"state": "never"} for job in stack.jobs}
+    for record in jobs.values():
+        if "state" not in record:
+            record["state"] = _state(record)
+    told = {"stack": stack.stack, "jobs": jobs, **{name: found[name] for name in ("latest", "problems", "offsite")}}
+    if as_json:
+        _say_json(told)
+    else:
+        print("\n".join(report.status(told)))
+    return 1 if any(record["state"] in ("failed", "died") for record in jobs.values()) else 0
+
+
+def _state(record: dict[str, Any]) -> str:
+    if record["ended_at"]:
+        return "ok" if record["ok"] else "failed"
+    # It writes its end whatever comes, but for SIGKILL and a power cut.
+    return "running" if Path(f"/proc/{record['pid']}").exists() else "died"

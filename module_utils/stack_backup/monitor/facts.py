@@ -1,0 +1,203 @@
+"""What a check looks at, read once: catalog, job records, disk, journals. Changes nothing, and is never stopped by what is wrong."""
+
+from __future__ import annotations
+
+import calendar
+import json
+import os
+import re
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Callable, Optional, TypeVar
+
+from .. import catalog
+from ..errors import BackupError
+from ..journal import Journal, journals
+from ..offsite import state as offsite
+
+__all__ = ["FUTURE", "Facts", "epoch", "gather", "point_time", "schedule_file", "state_dir"]
+
+FUTURE = 300.0  # seconds by which clocks may differ before a time counts as one of the future
+_AGAIN = 1.0  # seconds until a second look at what a job at work may have caused
+LOCALTIME, CRON = Path("/etc/localtime"), Path("/run/crond.pid")  # cron writes the latter when it starts
+_RUN = re.compile(r"\brun\s+([A-Za-z0-9_-]+)(?=\s|$)")
+_T = TypeVar("_T")
+
+
+def state_dir(params: dict[str, Any]) -> Path:
+    """Where the host's command keeps the records of its jobs, and the monitor what it remembers."""
+    return Path(params.get("state_dir") or f"/var/lib/stack-backup/{params['stack']}")
+
+
+def schedule_file(params: dict[str, Any]) -> Path:
+    """The crontab of the stack's jobs; cron skips files with a dot in their name."""
+    return Path(params.get("schedule_file") or f"/etc/cron.d/stack-backup-{params['stack'].replace('.', '__')}")
+
+
+def epoch(text: Any) -> Optional[float]:
+    """Seconds since 1970 of an ISO time; without a zone it is UTC. None for what is no time."""
+    try:
+        # Python 3.9 and 3.10 read no Z.
+        when = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return when.timestamp() if when.tzinfo else float(calendar.timegm(when.timetuple()))
+
+
+def point_time(point: str) -> Optional[float]:
+    """Seconds since 1970 of a recovery point's id. None for one that is no time."""
+    try:
+        return float(calendar.timegm(time.strptime(point, "%Y%m%d-%H%M%S")))
+    except ValueError:
+        return None
+
+
+@dataclass
+class Facts:
+    """What was found. Times are seconds since 1970; an ``…_error`` says why a part could not be read."""
+
+    now: float
+    catalog: Optional[catalog.Catalog] = None
+    catalog_error: str = ""
+    folder_error: str = ""
+    touched: dict[str, float] = field(default_factory=dict)  # when what is wrong in the catalog changed last, by path
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    record_errors: dict[str, str] = field(default_factory=dict)
+    scheduled: set[str] = field(default_factory=set)
+    scheduled_since: float = 0.0
+    zone_since: float = 0.0  # when the host got its time zone
+    cron_since: float = 0.0  # when cron began, which keeps the zone of that time; 0 where that is not known
+    busy: bool = False  # whether the process that took the stack's lock last is alive
+    running: set[str] = field(default_factory=set)  # jobs whose process is alive
+    free: Optional[int] = None
+    total: int = 0
+    journals: list[Journal] = field(default_factory=list)
+    journal_error: str = ""
+    digests: dict[str, dict[str, Any]] = field(default_factory=dict)  # of monitor.sample, by path
+    growth: Optional[float] = None  # bytes per second
+    offsite: dict[str, Any] = field(default_factory=dict)  # of offsite.state; empty where there is no remote
+    undelivered: dict[str, dict[str, Any]] = field(default_factory=dict)  # alert channels that failed, by name
+    state_error: str = ""
+
+    def points(self) -> list[tuple[float, str]]:
+        """The complete points that are no safety backups and not of the future, oldest first."""
+        found = self.catalog
+        if found is None:
+            return []
+        good = [(point_time(name), name) for name in found.points if found.complete(name) and not found.safety(name)]
+        return sorted((when, name) for when, name in good if when is not None and when <= self.now + FUTURE)
+
+
+def gather(params: dict[str, Any], now: float) -> Facts:
+    """Read everything that a check looks at."""
+    facts = Facts(now)
+    backup_dir = Path(params["backup_dir"])
+    _catalog(facts, backup_dir, params["stack"])
+    if not facts.folder_error:
+        try:
+            disk = os.statvfs(backup_dir)
+            facts.free, facts.total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+        except OSError as error:
+            facts.folder_error = f"the disk of {backup_dir} can't be looked at: {error.strerror}"
+    try:
+        facts.journals = journals(backup_dir)
+    except BackupError as error:
+        facts.journal_error = str(error)
+    except OSError as error:
+        facts.journal_error = f"the restores' journals can't be read: {error}"
+    if params.get("offsite_remote"):
+        facts.offsite = offsite.load(backup_dir, str(params["offsite_remote"]))
+    _schedule(facts, schedule_file(params))
+    facts.busy = _alive(_content(backup_dir / ".lock"))
+    _records(facts, state_dir(params))
+    if any(not record.get("ended_at") and name not in facts.running for name, record in facts.records.items()):
+        time.sleep(_AGAIN)  # it may have ended between the two looks
+        _records(facts, state_dir(params))
+    return facts
+
+
+def _twice(read: Callable[[], _T]) -> _T:
+    """A job at work may move a file between listing and reading it."""
+    try:
+        return read()
+    except OSError:
+        time.sleep(_AGAIN)
+        return read()
+
+
+def _catalog(facts: Facts, backup_dir: Path, stack: str) -> None:
+    def look() -> catalog.Catalog:
+        return catalog.read(backup_dir, stack)
+
+    try:
+        found = _twice(look)
+        if any(item["problem"] != "foreign" for item in found.problems):
+            time.sleep(_AGAIN)  # a file without its manifest may be one that is being published or pruned right now
+            before, found = found.problems, _twice(look)
+            found.problems = [item for item in found.problems if item in before]
+        facts.catalog = found
+    except BackupError as error:
+        facts.folder_error = str(error)
+        return
+    except OSError as error:
+        facts.catalog_error = f"the catalog of {backup_dir} can't be read: {error}: mend its disk, owner or mode"
+        return
+    for item in found.problems:
+        try:
+            facts.touched[item["path"]] = os.lstat(item["path"]).st_ctime  # a rename changes this alone
+        except OSError:
+            pass
+
+
+def _schedule(facts: Facts, path: Path) -> None:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        facts.scheduled_since = path.stat().st_mtime
+    except OSError:
+        return
+    facts.zone_since, facts.cron_since = _changed(LOCALTIME), _changed(CRON)
+    for line in lines:
+        if not line.lstrip().startswith("#"):
+            facts.scheduled.update(_RUN.findall(line))
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.lstat().st_ctime  # a zone is exchanged by a link or a copy, whose own mtime may be old
+    except OSError:
+        return 0.0
+
+
+def _records(facts: Facts, folder: Path) -> None:
+    facts.records.clear()
+    facts.running.clear()
+    facts.record_errors.clear()
+    for path in sorted(folder.glob("last-*.json")):
+        name = path.stem.removeprefix("last-")
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(record, dict) or epoch(record.get("started_at")) is None:
+                raise ValueError("not of this program")
+            facts.records[name] = record
+            if _alive(record.get("pid")):
+                facts.running.add(name)
+        except (OSError, ValueError) as error:
+            facts.record_errors[name] = f"{path} can't be read ({error})"
+
+
+def _content(path: Path) -> str:
+    # The lock's own state is not asked for: to ask is to hold it for a moment.
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return ""
+
+
+def _alive(process: Any) -> bool:
+    """Whether there is a process of that number."""
+    try:
+        return Path("/proc", str(int(process))).exists()
+    except (TypeError, ValueError):
+        return False

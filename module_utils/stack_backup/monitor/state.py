@@ -1,0 +1,103 @@
+"""What the monitor remembers: two small files in the state folder, and a lock for the one that jobs change too."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Iterator, Optional
+
+from ..artifact import hand_over, write_json
+
+__all__ = ["CHECK", "growth", "load", "load_alerts", "locked", "remember_size", "save", "save_alerts"]
+
+_ALERTS = "monitor-alerts.json"  # what was told whom and when
+CHECK = "monitor-check.json"  # where the digests' sample is, and how the catalog grew
+_RUN = Path("/run")  # a disk that is full or only read must not make every check alert again
+_WAIT = 60.0  # seconds for another check's alerts to go out
+_EVERY, _KEPT = 6 * 3600.0, 60  # a size each six hours, for fifteen days
+_SPAN = 86400.0  # a slope of less than a day is none
+
+
+def load(folder: Path, name: str) -> dict[str, Any]:
+    """A file's content; what is not there or can't be read is remembered as nothing."""
+    try:
+        data = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def save(folder: Path, name: str, data: dict[str, Any]) -> str:
+    """Write a file; the error in words where that fails."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_json(folder / name, data)
+    except OSError as error:
+        return (
+            f"the state folder {folder} can't be written ({error.strerror}): what jobs did and what was checked "
+            "is not remembered there: free its disk, or mend its owner, mode or mount"
+        )
+    return ""
+
+
+def _second(folder: Path) -> Path:
+    return _RUN / f"stack-backup{str(folder).replace('/', '-')}"
+
+
+def load_alerts(folder: Path) -> dict[str, Any]:
+    """What was told whom: the newer of what the state folder and its stand-in hold."""
+    return max((load(place, _ALERTS) for place in (folder, _second(folder))), key=lambda told: told.get("at", 0.0))
+
+
+def save_alerts(folder: Path, told: dict[str, Any]) -> str:
+    """Write what was told whom, where that can be; the error in words where it can't."""
+    told["at"] = time.time()
+    error = save(folder, _ALERTS, told)
+    return error and save(_second(folder), _ALERTS, told) and error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time changes what was told; after a wait, or where no lock can be, it goes on without."""
+    descriptor = -1
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(folder / ".monitor.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        hand_over(descriptor, folder)
+        end = time.monotonic() + _WAIT
+        while time.monotonic() < end:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.1)
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def remember_size(memory: dict[str, Any], now: float, size: int) -> None:
+    """Note the bytes of all backups, now and then. What a clock that was wrong noted is dropped."""
+    history = [item for item in memory.get("history", []) if item[0] <= now]
+    if not history or now - history[-1][0] >= _EVERY:
+        history.append([now, size])
+    memory["history"] = history[-_KEPT:]
+
+
+def growth(memory: dict[str, Any]) -> Optional[float]:
+    """Bytes per second by which the backups grew, by least squares; None where too little is known."""
+    history = memory.get("history", [])
+    if not history or history[-1][0] - history[0][0] < _SPAN:
+        return None
+    middle = sum(when for when, _ in history) / len(history)
+    mean = sum(size for _, size in history) / len(history)
+    spread = sum((when - middle) ** 2 for when, _ in history)
+    return float(sum((when - middle) * (size - mean) for when, size in history) / spread)

@@ -1,0 +1,113 @@
+"""A remote's listing as a backup folder, so that a remote is judged by the very rules of the catalog on disk."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any, Callable, Mapping, Optional
+
+from .. import catalog
+from ..stores import ID_PATTERN
+
+__all__ = ["MARK", "MARK_FORMAT", "entries", "manifests", "owner", "read"]
+
+MARK = "stack-backup.json"  # whose prefix it is
+MARK_FORMAT = 1
+_MANIFEST = re.compile(rf"(?P<store>[^/]+)/(?P=store)-{ID_PATTERN.pattern}\.json")
+_DEPTH = 3  # store/directory-format dump/file
+_LONGEST = 200  # bytes of a name: a store's has 63 at most, and rclone adds to it while it copies
+_MAX_MANIFEST = 16 * 1024 * 1024  # bytes
+
+
+def manifests(sizes: Mapping[str, int]) -> list[str]:
+    """The names that are manifests and worth reading."""
+    return [
+        name for name, size in sizes.items() if _is_safe(name) and _MANIFEST.fullmatch(name) and size <= _MAX_MANIFEST
+    ]
+
+
+def owner(mark: bytes) -> str:
+    """The stack that a prefix's mark names. Raises ValueError when it is not as this program writes it."""
+    try:
+        told = json.loads(mark)
+        if told["format"] == MARK_FORMAT:
+            return str(told["stack"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise ValueError(f"{MARK} is not as stack-backup writes it")
+
+
+def entries(backup: catalog.Backup) -> dict[str, dict[str, Any]]:
+    """The files of a backup but for its manifest, as paths below the folder of all backups, with size and sha256."""
+    root = backup.artifact.parent.parent
+    found: dict[str, dict[str, Any]] = {}
+    for path, entry in backup.files().items():
+        name = str(path.relative_to(root))
+        found.update({f"{name}/{file}": told for file, told in entry.get("files", {}).items()} or {name: entry})
+    return found
+
+
+class _Listing(catalog.Folder):
+    """Names and sizes of a listing below a root that is not on disk; ``content``: a manifest's."""
+
+    def __init__(self, root: Path, sizes: Mapping[str, int], content: Callable[[str], bytes]) -> None:
+        super().__init__(root)
+        self._sizes: dict[Path, int] = {}
+        self._content = content
+        self._inside: dict[Path, list[str]] = {root: []}
+        # Files first: what a foreign name makes a folder of our file is left out.
+        for name in sorted(filter(_is_safe, sizes), key=lambda name: name.count("/")):
+            path = root / name
+            if not any(parent in self._sizes for parent in path.parents):
+                self._sizes[path] = sizes[name]
+                self._enter(path)
+
+    def _enter(self, path: Path) -> None:
+        inside = self._inside.setdefault(path.parent, [])
+        if not inside and path.parent != self.root:
+            self._enter(path.parent)
+        inside.append(path.name)
+
+    def foreign(self, sizes: Mapping[str, int]) -> list[str]:
+        """The names that can't be files of a backup folder."""
+        return sorted(name for name in sizes if name != MARK and self.root / name not in self._sizes)
+
+    def names(self, folder: Path) -> list[str]:
+        return self._inside[folder]
+
+    def kind(self, path: Path) -> str:
+        return "file" if path in self._sizes else "folder" if path in self._inside else ""
+
+    def sizes(self, path: Path) -> dict[str, int]:
+        if path in self._sizes:
+            return {path.name: self._sizes[path]}
+        return {name: self._sizes[path / name] for name in self._inside[path]}
+
+    def text(self, path: Path) -> str:
+        return self._content(str(path.relative_to(self.root))).decode("utf-8") if path in self._sizes else ""
+
+
+def read(
+    root: Path, sizes: Mapping[str, int], content: Callable[[str], bytes], stack: Optional[str]
+) -> catalog.Catalog:
+    """The catalog of a listing, by paths below ``root``; ``content``: that of a manifest."""
+    listing = _Listing(root, sizes, content)
+    found = catalog.read_of(listing, stack)
+    found.problems += [
+        {"path": f"{root}/{name}", "problem": "foreign", "message": "not written by stack-backup"}
+        for name in listing.foreign(sizes)
+    ]
+    return found
+
+
+def _is_safe(name: str) -> bool:
+    """Whether a remote's name, which may be anything, can be a path below a folder of ours."""
+    path = PurePosixPath(name)
+    return (
+        name == str(path)
+        and 2 <= len(path.parts) <= _DEPTH
+        and not path.is_absolute()
+        and not any(part.startswith(".") or len(part.encode()) > _LONGEST for part in path.parts)
+        and name.isprintable()
+    )

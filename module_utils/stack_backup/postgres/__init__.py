@@ -1,0 +1,8 @@
+"""Postgres, by the server's own programs."""
+
+from .check import check
+from .dump import Source
+from .restore import Target
+from .scratch import drill
+
+__all__ = ["Source", "Target", "check", "drill"]

@@ -1,0 +1,48 @@
+"""Reads an archive in a throw-away container without network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Optional, Sequence, Union
+
+from ..catalog import Backup
+from ..containers import MOUNT, Docker, SideContainer
+from ..errors import BackupError
+from ..process import Readable, Result
+
+__all__ = ["check", "offline"]
+
+
+def check(docker: Docker, image: str, backup_dir: Path, backup: Backup) -> dict[str, Any]:
+    """Read an archive to its end. Check its digest first."""
+
+    def read(feed: Optional[Readable]) -> None:
+        archive = backup.artifact if feed is None else feed
+        result = offline(docker, image, backup_dir, backup.store, archive, ["pg_restore", "--file=/dev/null"])
+        if result.code:
+            raise BackupError(f"pg_restore can't read {backup.artifact.name} to its end: {result.reason()}")
+
+    if backup.encrypted:
+        with backup.stream(docker.deadline) as feed:
+            read(feed)
+    else:
+        read(None)
+    return {"program": "pg_restore"}
+
+
+def offline(
+    docker: Docker, image: str, backup_dir: Path, store: str, archive: Union[Path, Readable], program: Sequence[str]
+) -> Result:
+    """Run a program of the image on an archive: a file, which is its last argument, or its standard input."""
+    file = archive if isinstance(archive, Path) else None
+    side = SideContainer(
+        docker,
+        image=image,
+        backup_dir=str(backup_dir),
+        store=store,
+        folder=file and file.parent,
+        read_only=True,
+    )
+    if isinstance(archive, Path):
+        return side.run([*program, f"{MOUNT}/{archive.name}"])
+    return side.run(program, feed=archive)

@@ -1,0 +1,131 @@
+"""The drill: a backup restored into a throw-away server of the service's own image, asked, and removed."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+from ..catalog import Backup
+from ..containers import MORTAL, Docker, SideContainer
+from ..errors import BackupError
+from ..process import Session
+from ..smoke import smoke
+from ..stores import Store
+from .connection import Connection
+from .fill import Fill
+
+__all__ = ["drill"]
+
+_NAME = "drill"
+_START_SECONDS = 120.0
+# The first superuser is not to be one that the backup brings: `CREATE ROLE postgres` must work.
+_SUPERUSER = "stack_backup_drill"
+# What the official images' entrypoint understands, and their temporary server does not listen on TCP: once
+# 127.0.0.1 answers, the server is the real one.
+_ENVIRONMENT = {"POSTGRES_HOST_AUTH_METHOD": "trust", "POSTGRES_USER": _SUPERUSER, "POSTGRES_DB": "postgres"}
+# Nothing of it outlives the drill, so it need not survive a crash; and a container has 64 MB of /dev/shm.
+_SETTINGS = (
+    "fsync=off",
+    "synchronous_commit=off",
+    "full_page_writes=off",
+    "archive_mode=off",
+    "restart_after_crash=off",
+    "dynamic_shared_memory_type=mmap",
+)
+
+
+def drill(
+    docker: Docker,
+    image: str,
+    backup: Backup,
+    backup_dir: Path,
+    *,
+    memory: str,
+    queries: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Restore ``backup`` into a server of ``image`` without network and with at most ``memory`` (as docker takes it).
+
+    Check the backup's digest first. Its report has seconds, counts and the answers to the smoke queries.
+    Raises BackupError when anything of it fails; nothing of the server is left either way.
+    """
+    began = time.monotonic()
+    side = SideContainer(
+        docker,
+        image=image,
+        backup_dir=str(backup_dir),
+        store=backup.store,
+        folder=backup.artifact.parent,
+        read_only=True,
+        user="0:0",  # the entrypoint's own: it makes the data folder the server's, and steps down
+        capabilities=("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"),
+        writable=True,
+        memory=memory,
+        environment=_ENVIRONMENT,
+    )
+    session = side.session(["sh", "-c", MORTAL, "sh", *_command(docker, image)])
+    try:
+        connection = _connect(docker, backup, backup_dir, side, session)
+        started = time.monotonic()
+        fill = Fill(connection, backup, _NAME, jobs=Store.jobs, tablespaces=False)
+        fill.check(fill.server())
+        roles = fill.make_roles()
+        fill.create()
+        fill.load()
+        proven = fill.prove()
+        filled = time.monotonic()
+        answers = smoke(backup.store, queries, lambda sql: connection.query(_NAME, sql))
+        ended = time.monotonic()
+        connection.close()
+    finally:
+        side.remove()
+        session.close()
+    seconds = {"start": started - began, **fill.seconds, "smoke": ended - filled, "total": ended - began}
+    return {
+        "server_version": connection.version,
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "roles": roles,
+        "smoke": answers,
+        **proven,
+    }
+
+
+def _command(docker: Docker, image: str) -> list[str]:
+    """The image's own way to start a server, with settings for one that is thrown away."""
+    config = json.loads(docker.call("image", "inspect", "--format", "{{json .Config}}", image).out)
+    if not config.get("Entrypoint"):
+        raise BackupError(f"image {image} has no entrypoint that makes a database: a drill needs one like postgres:17")
+    settings = [arg for setting in _SETTINGS for arg in ("-c", setting)]
+    return [*config["Entrypoint"], *(config.get("Cmd") or ["postgres"]), *settings]
+
+
+def _connect(docker: Docker, backup: Backup, backup_dir: Path, side: SideContainer, session: Session) -> Connection:
+    """Log in to the server as soon as it answers."""
+    store = Store(name=backup.store, engine="postgres", container=side.name, database=_NAME)
+    end = time.monotonic() + _START_SECONDS
+    while True:
+        found = docker.inspect([side.name])
+        try:
+            if not found:
+                raise BackupError(f"container {side.name} is not there yet")
+            connection = Connection(
+                docker,
+                store,
+                found[0],
+                backup_dir=backup_dir,
+                folder=backup.artifact.parent,
+                read_only=True,
+                inside=True,
+            )
+            connection.open(maintenance=True)
+        except BackupError as error:
+            if session.ended():
+                result = session.result()
+                fatal = [line for line in result.err.splitlines() if "FATAL:" in line]
+                raise BackupError(f"the drill's server did not start: {(fatal or [result.reason()])[0]}") from None
+            if time.monotonic() > end:
+                raise BackupError(f"the drill's server does not answer after {_START_SECONDS:g} s: {error}") from None
+            time.sleep(0.1)
+        else:
+            return connection

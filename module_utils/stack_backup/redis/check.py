@@ -1,0 +1,77 @@
+"""Reads an RDB to its end by the image's own redis-check-rdb, in a throw-away container without network."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Union
+
+from ..catalog import Backup
+from ..containers import MOUNT, Docker, SideContainer
+from ..errors import BackupError
+from ..process import Readable, Result
+
+__all__ = ["CHECK", "check", "count", "count_of", "refusal", "told"]
+
+CHECK = 'c=$(command -v redis-check-rdb || command -v valkey-check-rdb) && exec "$c" "$1"'
+
+
+def check(docker: Docker, image: str, backup_dir: Path, backup: Backup) -> dict[str, Any]:
+    """Read an RDB to its end. Raises BackupError when it is damaged, or newer than the image's server."""
+    found = count_of(docker, image, backup_dir, backup)
+    after = backup.size - found.pop("end")
+    if after:
+        raise BackupError(
+            f"{backup.artifact.name} has {after} bytes behind the end of its RDB: it is not what a server wrote"
+        )
+    return {"program": "redis-check-rdb", **found}
+
+
+def count_of(docker: Docker, image: str, backup_dir: Path, backup: Backup) -> dict[str, int]:
+    """What the check reads of a backup, as ``told`` says."""
+    name = backup.artifact.name
+    if not backup.encrypted:
+        return count(docker, image, backup_dir, backup.store, backup.artifact, name)
+    with backup.stream(docker.deadline) as feed:
+        return count(docker, image, backup_dir, backup.store, feed, name)
+
+
+def count(
+    docker: Docker, image: str, backup_dir: Path, store: str, rdb: Union[Path, Readable], name: str
+) -> dict[str, int]:
+    """What the check reads of a file or a stream, which is called ``name``, as ``told`` says."""
+    folder = rdb.parent if isinstance(rdb, Path) else None
+    side = SideContainer(docker, image=image, backup_dir=str(backup_dir), store=store, folder=folder, read_only=True)
+    if isinstance(rdb, Path):
+        result = side.run(["sh", "-c", CHECK, "sh", f"{MOUNT}/{rdb.name}"])
+    else:
+        result = side.run(["sh", "-c", CHECK, "sh", "/dev/stdin"], feed=rdb)
+    if result.code:
+        raise BackupError(f"redis-check-rdb refuses {name}: {refusal(result)}")
+    return told(result.out)
+
+
+def refusal(result: Result) -> str:
+    """Why redis-check-rdb refuses a file: it says so on its output, before its counts."""
+    found = re.search(r"RDB ERROR DETECTED ---\n(.*?)(?:\n\[info\]|\Z)", result.out, re.DOTALL)
+    return "; ".join(found[1].splitlines()) if found else result.reason()
+
+
+def told(out: str) -> dict[str, int]:
+    """What redis-check-rdb found: keys (all, those that expire, those that already had), and ``end``.
+
+    ``end`` is the offset behind the checksum, the last byte that belongs to the RDB. Source: redis-check-rdb.c, which
+    prints what it has read of the file with each message.
+    """
+    end = re.search(r"\[offset (\d+)\] \\o/ RDB looks OK", out)
+    if not end:
+        raise BackupError(f"redis-check-rdb does not say where the RDB ends: {out.strip()[-200:]}")
+    found = {
+        name: int(number) for number, name in re.findall(r"\[info\] (\d+) (keys read|expires|already expired)", out)
+    }
+    return {
+        "keys": found.get("keys read", 0),
+        "expires": found.get("expires", 0),
+        "already_expired": found.get("already expired", 0),
+        "end": int(end[1]),
+    }
