@@ -41,6 +41,12 @@ _TIED = (
     '"$@" </dev/null 3<&-; s=$?; kill $w; wait $w 2>/dev/null; exit $s'
 )
 
+_FREEZES = 3
+
+
+class _NotFrozen(BackupError):
+    """The kernel's freezer gave up on a container."""
+
 
 @dataclass(frozen=True)
 class Container:
@@ -207,13 +213,26 @@ class Docker:
         return run(self.exec_argv(container, argv), deadline=self.deadline, at_most=at_most)
 
     def pause_guarded(self, containers: Sequence[Container], seconds: int) -> Guard:
-        """Pause containers; releasing the guard, or our death, unpauses them."""
+        """Pause containers; releasing the guard, or our death, unpauses them.
+
+        On cgroup v1 the freezer's success is a game of chances when processes start meanwhile, a health check's for
+        one (https://github.com/opencontainers/runc/pull/2791): what could not be frozen is tried again.
+        """
+        for _ in range(_FREEZES - 1):
+            try:
+                return self._pause(containers, seconds)
+            except _NotFrozen:
+                pass
+        return self._pause(containers, seconds)
+
+    def _pause(self, containers: Sequence[Container], seconds: int) -> Guard:
         ids = [item.id for item in containers]
         guard = Guard(["docker", "unpause", *ids], seconds=seconds)
         try:
             result = run(["docker", "pause", *ids], deadline=self.deadline, at_most=seconds, holds=[guard.lifeline])
             if result.code:
-                raise BackupError(f"backup_quiesce: {_cure(result)}")
+                kind = _NotFrozen if "unable to freeze" in result.reason() else BackupError
+                raise kind(f"backup_quiesce: {_cure(result)}")
         except BaseException:
             guard.release()
             raise

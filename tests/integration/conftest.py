@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -62,6 +63,16 @@ def sh(*argv, check=True, stdin=None, merge=False):
     result = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
     assert not check or result.returncode == 0, f"{argv}: {result.stderr}"
     return result.stdout + (result.stderr if merge else "")
+
+
+def shim(program, folder, monkeypatch, script):
+    """Another program of this name before the real one, REAL, on PATH."""
+    real = shutil.which(program)
+    folder.mkdir()
+    path = folder / program
+    path.write_text(f"#!/bin/sh\n{script.replace('REAL', real)}\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
 
 class Stack:

@@ -127,25 +127,13 @@ def layer_of(container):
     return set(sh("docker", "diff", container).splitlines())
 
 
-REAL = sh("sh", "-c", "command -v age").strip()
-
-
-def shim(folder, monkeypatch, script):
-    """Another age before the real one on PATH; a trial with no input goes to the real one."""
-    folder.mkdir()
-    program = folder / "age"
-    program.write_text(f"#!/bin/sh\n{script.replace('REAL', REAL)}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-
-
 @pytest.mark.parametrize("via", ["side", "exec"])
 @pytest.mark.parametrize("service", ["pg15", "pg17"])
 def test_postgres_comes_back_by_age_and_pg_restore(stack, tmp_path, keys, monkeypatch, service, via):
     backups = tmp_path / "backups"
     backups.mkdir()
     # Slow at its end, so that what lies on disk meanwhile can be looked at.
-    shim(tmp_path / "bin", monkeypatch, 'REAL "$@"; s=$?; sleep 0.4; exit $s')
+    shim("age", tmp_path / "bin", monkeypatch, 'REAL "$@"; s=$?; sleep 0.4; exit $s')
     stack.sql(service, f"CREATE TABLE marked AS SELECT '{MARK}'::text AS x; CREATE ROLE \"{MARK}\"")
     name = stack.name(service)
     layer = layer_of(name)
@@ -179,7 +167,7 @@ def test_postgres_comes_back_by_age_and_pg_restore(stack, tmp_path, keys, monkey
 def test_redis_comes_back_by_age_and_a_server(server, tmp_path, keys, monkeypatch, image, method):
     backups = tmp_path / "backups"
     backups.mkdir()
-    shim(tmp_path / "bin", monkeypatch, 'REAL "$@"; s=$?; sleep 0.4; exit $s')
+    shim("age", tmp_path / "bin", monkeypatch, 'REAL "$@"; s=$?; sleep 0.4; exit $s')
     server.start(image, "--save", "", *NO_DELAY)
     server.cli("mset", MARK, "1", "b", "2", "c", "3")
     layer = layer_of(NAME)
@@ -273,7 +261,7 @@ def test_when_age_dies_nothing_is_published(stack, server, tmp_path, keys, monke
     backups = tmp_path / "backups"
     backups.mkdir()
     dying = 'case "$(head -c 1 | od -An -tx1)" in "") exec REAL "$@" </dev/null ;; esac; head -c 100000 | REAL "$@"; kill -9 $$'
-    shim(tmp_path / "bin", monkeypatch, dying)
+    shim("age", tmp_path / "bin", monkeypatch, dying)
     if store in ("bgsave", "stream"):
         server.start("redis:8.0", "--save", "", *NO_DELAY)
         for number in range(8):

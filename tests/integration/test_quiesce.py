@@ -4,7 +4,7 @@ import signal
 import time
 
 import pytest
-from conftest import PG, REDIS, job, until
+from conftest import PG, REDIS, job, shim, until
 from stack_backup import redis
 from stack_backup.errors import BackupError
 
@@ -82,6 +82,28 @@ def test_what_can_not_be_paused_is_told(stack, tmp_path):
     assert "which holds store redis" in str(stack.fail(tmp_path, [REDIS], quiesce=["redis8"]))
     assert "names gone, which is no service" in str(stack.fail(tmp_path, [REDIS], quiesce=["gone"]))
     assert stack.take(tmp_path, [REDIS], quiesce=["stopped"])["quiesced"] == []
+
+
+@pytest.mark.parametrize(("failures", "quiesced"), [(2, ["redis7"]), (3, None)], ids=["at last", "never"])
+def test_what_can_not_be_frozen_at_first(stack, tmp_path, monkeypatch, failures, quiesced):
+    """Docker's own words, after a real pause: it may have paused the others of several."""
+    tries = tmp_path / "tries"
+    said = "Error response from daemon: Cannot pause container x: OCI runtime pause failed: unable to freeze: unknown"
+    script = f"""
+[ "$1" = pause ] || exec REAL "$@"
+REAL "$@" || exit; echo "$@" >>{tries}
+[ $(wc -l <{tries}) -gt {failures} ] || {{ echo "{said}" >&2; exit 1; }}
+"""
+    shim("docker", tmp_path / "bin", monkeypatch, script)
+    backups = tmp_path / "backups"
+    backups.mkdir()
+    if quiesced:
+        assert stack.take(backups, [PG], quiesce=["redis7"])["quiesced"] == quiesced
+    else:
+        assert "backup_quiesce: docker pause: " in str(stack.fail(backups, [PG], quiesce=["redis7"]))
+        assert files(backups) == []
+    assert len(tries.read_text().splitlines()) == 3
+    assert stack.state(stack.name("redis7")) == "running"
 
 
 def test_an_end_by_signal_takes_no_time(stack, tmp_path):

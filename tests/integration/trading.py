@@ -60,8 +60,11 @@ class Trading:
     def rest(self):
         """Take no processor time until ``wake``."""
         for name, state in self.states().items():
-            if state == "running":
-                sh("docker", "pause", f"{self.name}-{name}")
+            if state == "running":  # the freezer may give up on one that starts processes just now
+                assert until(lambda name=name: "unable to freeze" not in self._pause(name), 10)
+
+    def _pause(self, name):
+        return sh("docker", "pause", f"{self.name}-{name}", check=False, merge=True)
 
     def wake(self):
         """Run, all of it, and be healthy."""
