@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import PG, PROJECT, ROOT, job, sh, until
+from conftest import PG, PROJECT, ROOT, job, sh, shim, until
 from redis_server import NAME, STORE, Server
 from stack_backup import arguments, catalog, drill, point, restore
 from stack_backup.errors import BackupError
