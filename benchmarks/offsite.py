@@ -27,8 +27,8 @@ from .servers import ROOT, sh
 
 _KEY, _SECRET = "bench-key", "bench-secret"  # noqa: S105 - of a server on loopback that lives for minutes
 _JOB = (
-    "import json, sys; from module_utils.stack_backup import offsite; "
-    "print(json.dumps(offsite.copy(json.load(sys.stdin))))"
+    "import json, sys; from module_utils.stack_backup.offsite import copy; "
+    "print(json.dumps(copy.copy(json.load(sys.stdin))))"
 )
 Seconds = dict[str, list[float]]
 

@@ -55,13 +55,13 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.stack_backup import arguments, edge, verify
+from ansible.module_utils.stack_backup import arguments, catalog, edge
 
 
 def main() -> None:
     """Hand the parameters to the engine."""
     module = AnsibleModule(argument_spec=arguments.BACKUP_INFO, supports_check_mode=True)
-    edge.answer(module, lambda: verify.info(module.params))
+    edge.answer(module, lambda: catalog.info(module.params))
 
 
 if __name__ == "__main__":

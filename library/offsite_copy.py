@@ -106,13 +106,14 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.stack_backup import arguments, edge, offsite
+from ansible.module_utils.stack_backup import arguments, edge
+from ansible.module_utils.stack_backup.offsite import copy
 
 
 def main() -> None:
     """Hand the parameters to the engine."""
     module = AnsibleModule(argument_spec=arguments.OFFSITE_COPY, supports_check_mode=True)
-    edge.answer(module, lambda: offsite.copy(module.params, module.check_mode))
+    edge.answer(module, lambda: copy.copy(module.params, module.check_mode))
 
 
 if __name__ == "__main__":

@@ -96,13 +96,14 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.stack_backup import arguments, edge, offsite
+from ansible.module_utils.stack_backup import arguments, edge
+from ansible.module_utils.stack_backup.offsite import fetch
 
 
 def main() -> None:
     """Hand the parameters to the engine."""
     module = AnsibleModule(argument_spec=arguments.OFFSITE_FETCH, supports_check_mode=True)
-    edge.answer(module, lambda: offsite.fetch(module.params, module.check_mode))
+    edge.answer(module, lambda: fetch.fetch(module.params, module.check_mode))
 
 
 if __name__ == "__main__":

@@ -87,7 +87,8 @@ problems:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.stack_backup import arguments, edge, offsite, prune
+from ansible.module_utils.stack_backup import arguments, edge, prune
+from ansible.module_utils.stack_backup.offsite import prune as offsite_prune
 
 
 def main() -> None:
@@ -95,7 +96,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=arguments.OFFSITE_PRUNE, supports_check_mode=True)
 
     def job() -> dict[str, Any]:
-        answer = offsite.prune(module.params, module.check_mode)
+        answer = offsite_prune.prune(module.params, module.check_mode)
         return {**answer, "diff": prune.diff(answer)} if module._diff else answer
 
     edge.answer(module, job)

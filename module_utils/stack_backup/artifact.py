@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import stat
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Mapping, Optional, Sequence, Union
 
@@ -230,6 +229,8 @@ class Partial:
 
     def seal(self) -> dict[str, Any]:
         """Modes, digest and fsync of all files; returns the digests by file name."""
+        from concurrent.futures import ThreadPoolExecutor  # who only reads the catalog needs none of it
+
         try:
             files = sorted(self.folder.iterdir())
             with ThreadPoolExecutor(1) as pool:

@@ -16,7 +16,18 @@ from .errors import BackupError
 from .process import Deadline, Readable
 from .stores import ID_PATTERN
 
-__all__ = ["FORMAT", "Backup", "Catalog", "Folder", "ids_in", "read", "read_of", "removed_name", "verified_path"]
+__all__ = [
+    "FORMAT",
+    "Backup",
+    "Catalog",
+    "Folder",
+    "ids_in",
+    "info",
+    "read",
+    "read_of",
+    "removed_name",
+    "verified_path",
+]
 
 FORMAT = 1
 _HEAD = 64 * 1024
@@ -389,3 +400,14 @@ def _place(
         if problem["problem"] == "half-removed":
             catalog.begun.add(point)
     catalog.problems.append(problem)
+
+
+def info(params: dict[str, Any]) -> dict[str, Any]:
+    """The catalog as data; the parameters are those of the module backup_info."""
+    found = read(Path(params["backup_dir"]), params.get("stack"))
+    points = [
+        {"id": point, "complete": found.complete(point), "backups": [backup.report() for backup in backups.values()]}
+        for point, backups in found.points.items()
+    ]
+    whole = [point["id"] for point in points if point["complete"]]
+    return {"changed": False, "points": points, "latest": whole[-1] if whole else None, "problems": found.problems}

@@ -9,11 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any, Optional, Sequence
 
-from . import __version__, config, progress, report, runner
+from . import __version__, catalog, config, record, report
 from .errors import BackupError
-from .modules import MODULES
 from .offsite import state as offsite
-from .validate import complete
 
 __all__ = ["main"]
 
@@ -102,26 +100,27 @@ def _say_json(data: dict[str, Any]) -> None:
 
 
 def _run(stack: config.Config, job: str, asked: argparse.Namespace) -> int:
+    from . import progress, runner  # list and status answer at once: they need none of what these import
+
     with progress.Line(sys.stderr, job, stack.backup_dir):
-        record = runner.run(stack, job, wait=asked.wait, log=asked.log, warn=_warn)
-    checked = record["result"].get("stack_check") if record["ok"] else None
+        done = runner.run(stack, job, wait=asked.wait, log=asked.log, warn=_warn)
+    checked = done["result"].get("stack_check") if done["ok"] else None
     if asked.json:
-        _say_json(record)
+        _say_json(done)
     elif checked:
         for finding in checked["findings"]:
             print(f"{_STATUS[finding['status']]} {finding['check']}: {finding['message']}")
     else:
-        said = report.summary(record["result"]) if record["ok"] else record["error"]
-        verdict = "ok" if record["ok"] else "FAILED"
-        print(f"{stack.stack}: {job} {verdict} in {record['seconds']:.1f} s{': ' if said else ''}{said}")
+        said = report.summary(done["result"]) if done["ok"] else done["error"]
+        verdict = "ok" if done["ok"] else "FAILED"
+        print(f"{stack.stack}: {job} {verdict} in {done['seconds']:.1f} s{': ' if said else ''}{said}")
     if job == "check":
         return int(checked["status"]) if checked else 3
-    return 0 if record["ok"] else 1
+    return 0 if done["ok"] else 1
 
 
 def _catalog(stack: config.Config) -> dict[str, Any]:
-    info = MODULES["backup_info"]
-    found = info.run(complete(info.spec, {"backup_dir": str(stack.backup_dir), "stack": stack.stack}, "backup_info"))
+    found = catalog.info({"backup_dir": str(stack.backup_dir), "stack": stack.stack})
     return {**found, "offsite": offsite.load(stack.backup_dir)}
 
 
@@ -136,20 +135,20 @@ def _list(stack: config.Config, as_json: bool) -> int:
 
 def _status(stack: config.Config, as_json: bool) -> int:
     found = _catalog(stack)
-    jobs = {job: runner.last(stack, job) or {"state": "never"} for job in stack.jobs}
-    for record in jobs.values():
-        if "state" not in record:
-            record["state"] = _state(record)
+    jobs = {job: record.last(stack, job) or {"state": "never"} for job in stack.jobs}
+    for last in jobs.values():
+        if "state" not in last:
+            last["state"] = _state(last)
     told = {"stack": stack.stack, "jobs": jobs, **{name: found[name] for name in ("latest", "problems", "offsite")}}
     if as_json:
         _say_json(told)
     else:
         print("\n".join(report.status(told)))
-    return 1 if any(record["state"] in ("failed", "died") for record in jobs.values()) else 0
+    return 1 if any(last["state"] in ("failed", "died") for last in jobs.values()) else 0
 
 
-def _state(record: dict[str, Any]) -> str:
-    if record["ended_at"]:
-        return "ok" if record["ok"] else "failed"
+def _state(last: dict[str, Any]) -> str:
+    if last["ended_at"]:
+        return "ok" if last["ok"] else "failed"
     # It writes its end whatever comes, but for SIGKILL and a power cut.
-    return "running" if Path(f"/proc/{record['pid']}").exists() else "died"
+    return "running" if Path(f"/proc/{last['pid']}").exists() else "died"

@@ -7,13 +7,19 @@ import os
 import pkgutil
 import shutil
 import sys
+from compileall import compile_dir
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Iterator
 
-from . import cli  # everything that the command needs comes along by this import
+from . import cli, drill, monitor, point, prune, restore, runner, verify
 from .errors import BackupError
+from .offsite import copy, fetch
+from .offsite import prune as offsite_prune
+
+# Ansible sends what a module's code imports, to any depth: by these, everything that the command's jobs import when run.
+_JOBS = (copy, drill, fetch, monitor, offsite_prune, point, prune, restore, runner, verify)
 
 __all__ = ["install"]
 
@@ -100,6 +106,8 @@ def _place(path: Path, program: Path, link: Path, check_mode: bool) -> bool:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
             file.chmod(0o755 if file.parent.name == "bin" else 0o644)
+        # Who may not write there would compile all of it at each start.
+        compile_dir(new / "stack_backup", ddir=path / "stack_backup", quiet=2)
         for folder in (new, *(item for item in new.glob("**/*") if item.is_dir())):
             folder.chmod(0o755)
         # A job that runs goes on with the files that it has read; the next one finds all of one version.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import io
-import json
 import os
 import time
 import traceback
@@ -19,9 +18,10 @@ from .config import Config, Invocation
 from .errors import BackupError, Locked
 from .modules import MODULES
 from .process import raise_on_signals
+from .record import record_path
 from .report import summary
 
-__all__ = ["last", "run"]
+__all__ = ["run"]
 
 _KEPT = 50  # lines of the log in the record
 
@@ -51,19 +51,6 @@ class _Log:
             self._path = None
             self.lines.append(problem)
             self._warn(problem)
-
-
-def _path(config: Config, job: str) -> Path:
-    return config.state_dir / f"last-{job}.json"
-
-
-def last(config: Config, job: str) -> Optional[dict[str, Any]]:
-    """The record of a job's last run; None when there is none that reads."""
-    try:
-        record = json.loads(_path(config, job).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and "started_at" in record else None
 
 
 def run(
@@ -163,8 +150,8 @@ def _call(module: str, params: dict[str, Any], end: float, told: _Log) -> dict[s
 
 def _write(config: Config, record: dict[str, Any], told: _Log) -> None:
     try:
-        write_json(_path(config, record["job"]), record)
+        write_json(record_path(config, record["job"]), record)
     except OSError as error:
         told.say(
-            f"the record {_path(config, record['job'])} can't be written: {error.strerror}: mend its owner, mode or disk"
+            f"the record {record_path(config, record['job'])} can't be written: {error.strerror}: mend its owner, mode or disk"
         )

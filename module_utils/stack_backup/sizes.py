@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from statistics import median
 from typing import NamedTuple, Optional, Sequence
 
 __all__ = ["MIN_SHARE", "Usual", "usual"]
@@ -25,5 +24,7 @@ def usual(sizes: Sequence[int], min_share: float) -> Optional[Usual]:
     before = before[-_PREDECESSORS:]
     if not before:
         return None
+    from statistics import median  # a third of the start of who only reads arguments
+
     size = median(before)
     return Usual(size, len(before), last >= min_share * size)

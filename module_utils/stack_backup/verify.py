@@ -13,20 +13,9 @@ from .containers import Docker
 from .errors import BackupError, NoImage
 from .process import Deadline, raise_on_signals
 
-__all__ = ["image_of", "info", "prove", "refuse_damaged", "taken_with", "verify"]
+__all__ = ["image_of", "prove", "refuse_damaged", "taken_with", "verify"]
 
 _CHECKS: dict[str, Callable[..., dict[str, Any]]] = {"postgres": postgres.check, "redis": redis.check}
-
-
-def info(params: dict[str, Any]) -> dict[str, Any]:
-    """The catalog as data; the parameters are those of the module backup_info."""
-    found = catalog.read(Path(params["backup_dir"]), params.get("stack"))
-    points = [
-        {"id": point, "complete": found.complete(point), "backups": [backup.report() for backup in backups.values()]}
-        for point, backups in found.points.items()
-    ]
-    whole = [point["id"] for point in points if point["complete"]]
-    return {"changed": False, "points": points, "latest": whole[-1] if whole else None, "problems": found.problems}
 
 
 def verify(params: dict[str, Any]) -> dict[str, Any]:

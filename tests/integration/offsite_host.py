@@ -10,8 +10,9 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from stack_backup import arguments, offsite
+from stack_backup import arguments
 from stack_backup.artifact import Partial
+from stack_backup.offsite import copy
 
 from tests.world import DAY, STORES, World, iso, point_id
 
@@ -107,14 +108,14 @@ class OffsiteHost:
         return {**params, **given}
 
     def copy(self, check_mode=False, **given):
-        return offsite.copy(self.params(**given), check_mode)
+        return copy.copy(self.params(**given), check_mode)
 
     def start(self, **given):
         """A copy in a process of its own."""
         program = (
             f"import sys; sys.path.insert(0, {str(ROOT / 'module_utils')!r})\n"
-            "from stack_backup import offsite\nfrom stack_backup.errors import BackupError\n"
-            f"try:\n offsite.copy({self.params(**given)!r})\nexcept BackupError as error:\n sys.exit(str(error))\n"
+            "from stack_backup.offsite import copy\nfrom stack_backup.errors import BackupError\n"
+            f"try:\n copy.copy({self.params(**given)!r})\nexcept BackupError as error:\n sys.exit(str(error))\n"
         )
         return subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from conftest import sh
-from stack_backup import verify
+from stack_backup import catalog
 from stack_backup.errors import BackupError
 
 
@@ -55,7 +55,7 @@ def nothing_is_left(trading, backups):
 
 
 def verified(folder):
-    points = verify.info({"backup_dir": str(folder), "stack": "trading"})["points"]
+    points = catalog.info({"backup_dir": str(folder), "stack": "trading"})["points"]
     return {backup["store"]: backup["verified"] for backup in points[-1]["backups"]}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PG, PROJECT, REDIS, job, sh, until
-from stack_backup import verify
+from stack_backup import catalog
 
 
 def files(folder):
@@ -180,7 +180,7 @@ def test_a_job_that_is_killed_leaves_nothing_running_and_no_backup(stack, tmp_pa
         stack.verify(tmp_path)
     # The next run goes on, and what the killed one left is named until somebody removes it.
     assert stack.take(tmp_path, [PG])["complete"]
-    told = verify.info({"backup_dir": str(tmp_path), "stack": "test"})
+    told = catalog.info({"backup_dir": str(tmp_path), "stack": "test"})
     (partial,) = (tmp_path / "postgres").glob("*.partial")
     assert [(item["path"], item["problem"]) for item in told["problems"]] == [(str(partial), "half-written")]
     assert [point["complete"] for point in told["points"]] == [True]

@@ -6,11 +6,13 @@ import endpoints
 import pytest
 from conftest import PG, REDIS, sh
 from offsite_host import OffsiteHost, files
-from stack_backup import arguments, offsite
+from stack_backup import arguments
 from stack_backup.artifact import Lock, write_json
 from stack_backup.config import read
 from stack_backup.errors import BackupError, Locked
-from stack_backup.runner import last, run
+from stack_backup.offsite import copy
+from stack_backup.record import last
+from stack_backup.runner import run
 from stack_backup.validate import complete
 
 pytestmark = pytest.mark.usefixtures("own_rclone")
@@ -160,6 +162,6 @@ def test_its_parameters_are_enough(tmp_path, s3):
     host.point()
     needed = ("stack", "backup_dir", "remote", "config_dir", "runner")
     params = complete(arguments.OFFSITE_COPY, {name: host.params()[name] for name in needed}, "x")
-    assert offsite.copy(params)["changed"]
+    assert copy.copy(params)["changed"]
     shutil.rmtree(host.backups / ".offsite")  # what is known of the remote is no more than a help
-    assert offsite.copy(params)["changed"] is False
+    assert copy.copy(params)["changed"] is False

@@ -12,9 +12,10 @@ import lying
 import pytest
 from conftest import PG, REDIS, ROOT, sh, until
 from offsite_host import OffsiteHost, files
-from stack_backup import arguments, catalog, offsite, prune
+from stack_backup import arguments, catalog, prune
 from stack_backup.artifact import Lock
 from stack_backup.errors import BackupError, Locked
+from stack_backup.offsite import fetch
 
 from tests.world import point_id
 
@@ -33,7 +34,7 @@ class Pair:
     def fetch(self, check_mode=False, **given):
         options = {name: option.get("default") for name, option in arguments.OFFSITE_FETCH.items()}
         mine = {name: value for name, value in self.empty.params().items() if name in options}
-        return offsite.fetch({**options, **mine, **given}, check_mode)
+        return fetch.fetch({**options, **mine, **given}, check_mode)
 
     def fail(self, **given):
         with pytest.raises(BackupError) as caught:
@@ -362,7 +363,7 @@ def test_a_fetch_that_was_killed_is_completed_by_the_next_one(pair):
     pair.source.copy()
     params = {**pair.empty.params(), "point": "latest", "only": [], "as_stack": None, "bwlimit": "500k", "transfers": 1}
     program = f"import sys; sys.path.insert(0, {str(ROOT / 'module_utils')!r})\n"
-    program += f"from stack_backup import offsite\noffsite.fetch({params!r})"
+    program += f"from stack_backup.offsite import fetch\nfetch.fetch({params!r})"
     job = subprocess.Popen([sys.executable, "-c", program])
     arriving = pair.empty.backups / ".offsite" / "fetch" / "arriving"
     assert until(lambda: any(path.stat().st_size for path in arriving.rglob("*-*.*") if path.is_file()))

@@ -13,7 +13,8 @@ import pytest
 import yaml
 from conftest import PROJECT, ROOT
 from endpoints import RCLONE, s3
-from stack_backup import arguments, catalog, offsite
+from stack_backup import arguments, catalog
+from stack_backup.offsite import copy
 
 from tests.world import HOUR, World, point_id
 
@@ -144,7 +145,7 @@ class Lost:
         params.update(stack="test", backup_dir=str(self.backups), remote=remote.path("r"), runner="host")
         (folder / "rclone.conf").write_text(remote.config)
         monkeypatch.setenv("PATH", str(Path(RCLONE).parent), prepend=os.pathsep)
-        assert offsite.copy({**params, "config_dir": str(folder)})["there"] == [self.point]
+        assert copy.copy({**params, "config_dir": str(folder)})["there"] == [self.point]
         shutil.rmtree(self.backups)
         self.backups.mkdir(mode=0o700)
         stack.redis("redis7", "set", "a", "9")

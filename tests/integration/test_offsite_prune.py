@@ -11,10 +11,11 @@ import lying
 import pytest
 from conftest import ROOT, until
 from offsite_host import OffsiteHost, files
-from stack_backup import arguments, offsite, prune
+from stack_backup import arguments, prune
 from stack_backup.artifact import manifest_path, write_json
 from stack_backup.catalog import verified_path
 from stack_backup.errors import BackupError
+from stack_backup.offsite import prune as offsite_prune
 
 from tests.world import DAY, STORES, point_id
 
@@ -50,7 +51,7 @@ def params(host, spec=None, **given):
 
 
 def thin(host, check_mode=False, **given):
-    return offsite.prune(params(host, **(given or {"keep_last": 2})), check_mode)
+    return offsite_prune.prune(params(host, **(given or {"keep_last": 2})), check_mode)
 
 
 def fail(host, **given):
@@ -95,9 +96,9 @@ def test_check_prune_check_prune(remote, tmp_path):
 
 def test_it_is_off_unless_asked(tmp_path, s3):
     host = OffsiteHost(tmp_path, s3.having(endpoint="http://127.0.0.1:1"), "x")
-    said = offsite.prune(params(host))
+    said = offsite_prune.prune(params(host))
     assert said["off"] and not said["changed"] and said["removed"] == []
-    assert offsite.prune(params(host, keep_within=""))["off"]
+    assert offsite_prune.prune(params(host, keep_within=""))["off"]
     assert "can't be reached" in fail(host, keep_daily=1, retries=1)
 
 
@@ -150,7 +151,7 @@ def test_the_plan_is_that_of_the_backups_here(disk):
         lay_out(disk)
         given = rules(dice)
         here = planned(prune.prune, params(disk, arguments.BACKUP_PRUNE, **given))
-        there = planned(offsite.prune, params(disk, **given))
+        there = planned(offsite_prune.prune, params(disk, **given))
         assert here == there, seed
         seen.add(type(here).__name__ if isinstance(here, str) else bool(here["removed"]))
     assert seen == {"str", True, False}  # held, something goes, all stays
@@ -292,7 +293,9 @@ def test_a_removal_that_was_killed_is_ended_by_the_next(host, s3):
         liar.fault = lying.slow(60)
         liar.when = lambda method, path: method == "DELETE" and not path.partition("?")[0].endswith(".json")
         program = f"import sys; sys.path.insert(0, {str(ROOT / 'module_utils')!r})\n"
-        program += f"from stack_backup import offsite\noffsite.prune({params(host, keep_last=1)!r})"
+        program += (
+            f"from stack_backup.offsite import prune as offsite_prune\noffsite.prune({params(host, keep_last=1)!r})"
+        )
         job = subprocess.Popen([sys.executable, "-c", program])
         assert until(lambda: any(method == "DELETE" and ".rdb" in path for method, path in liar.seen), 60)
         job.kill()

@@ -84,7 +84,7 @@ def test_what_can_not_be_paused_is_told(stack, tmp_path):
     assert stack.take(tmp_path, [REDIS], quiesce=["stopped"])["quiesced"] == []
 
 
-@pytest.mark.parametrize(("failures", "quiesced"), [(2, ["redis7"]), (3, None)], ids=["at last", "never"])
+@pytest.mark.parametrize(("failures", "quiesced"), [(2, True), (3, False)], ids=["at last", "never"])
 def test_what_can_not_be_frozen_at_first(stack, tmp_path, monkeypatch, failures, quiesced):
     """Docker's own words, after a real pause: it may have paused the others of several."""
     tries = tmp_path / "tries"
@@ -98,7 +98,7 @@ REAL "$@" || exit; echo "$@" >>{tries}
     backups = tmp_path / "backups"
     backups.mkdir()
     if quiesced:
-        assert stack.take(backups, [PG], quiesce=["redis7"])["quiesced"] == quiesced
+        assert stack.take(backups, [PG], quiesce=["redis7"])["quiesced"] == [stack.name("redis7")]
     else:
         assert "backup_quiesce: docker pause: " in str(stack.fail(backups, [PG], quiesce=["redis7"]))
         assert files(backups) == []

@@ -142,14 +142,15 @@ def said(text):
 JOB = """
 import json, sys
 sys.path.insert(0, {engine!r})
-from stack_backup import arguments, drill, monitor, offsite, point
+from stack_backup import arguments, drill, monitor, point
+from stack_backup.offsite import copy
 def full(spec, given):
     return {{**{{name: option.get("default") for name, option in spec.items()}}, **given}}
 given = json.load(open({given!r}))
 check = full(arguments.STACK_CHECK, given["check"])
 monitor.job_started(check, "backup")
 print(point.take(full(arguments.RECOVERY_POINT, given["backup"])))
-print(offsite.copy(full(arguments.OFFSITE_COPY, given["offsite"])))
+print(copy.copy(full(arguments.OFFSITE_COPY, given["offsite"])))
 print(drill.drill(full(arguments.BACKUP_DRILL, given["drill"])))
 record = {{"job": "backup", "ok": False, "error": "at " + given["leak"], "log": [given["leak"]], "started_at": "x"}}
 monitor.job_ended(check, record)

@@ -1,7 +1,9 @@
 """The host's own command: the engine's files as they are, and nothing else."""
 
 import filecmp
+import os
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +12,8 @@ from stack_backup import __version__
 from stack_backup.errors import BackupError
 from stack_backup.install import install
 
-ENGINE = Path(__file__).resolve().parents[2] / "module_utils" / "stack_backup"
+ROOT = Path(__file__).resolve().parents[2]
+ENGINE = ROOT / "module_utils" / "stack_backup"
 
 
 def files(folder):
@@ -30,6 +33,26 @@ def test_installs_all_files_once(params, tmp_path):
     said = subprocess.run([params["link"], "--version"], capture_output=True, text=True, check=True, cwd="/").stdout
     assert said == f"stack-backup {__version__}\n"
     assert not install(params)["changed"]
+
+
+def test_ansible_sends_all_files(params, tmp_path):
+    """It sends what the module imports: what is imported only when a job runs must be among it."""
+    given = " ".join(f"{name}={value}" for name, value in params.items())
+    argv = ["ansible", "localhost", "-i", "localhost,", "-c", "local", "-m", "host_command", "-a", given]
+    environment = {**os.environ, "ANSIBLE_HOME": str(tmp_path / "home"), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    environment["ANSIBLE_PYTHON_INTERPRETER"] = sys.executable
+    subprocess.run(argv, env=environment, check=True, capture_output=True, cwd=ROOT)
+    assert files(tmp_path / "opt" / "stack_backup") == files(ENGINE)
+
+
+def test_an_answer_imports_what_it_needs_and_no_more(tmp_path):
+    """``list`` and ``status`` start in the time that Python takes: none of what makes backups comes along."""
+    argv = [sys.executable, "-c", "import sys; from stack_backup import cli; print(*sys.modules)"]
+    environment = {**os.environ, "PYTHONPATH": str(ENGINE.parent)}
+    loaded = subprocess.run(argv, capture_output=True, text=True, check=True, env=environment).stdout.split()
+    ours = {name.removeprefix("stack_backup.") for name in loaded if name.startswith("stack_backup.")}
+    assert not ours & {"containers", "point", "restore", "postgres", "redis", "monitor", "runner", "offsite.rclone"}
+    assert not set(loaded) & {"ssl", "smtplib", "logging", "statistics", "concurrent.futures"}
 
 
 def test_the_stacks_of_a_host_install_and_remove_it_at_one_time(params, tmp_path):

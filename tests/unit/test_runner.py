@@ -6,13 +6,14 @@ import signal
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from stack_backup import arguments, cli, monitor, runner
 from stack_backup.artifact import Lock
 from stack_backup.config import Config
 from stack_backup.errors import BackupError
-from stack_backup.modules import MODULES, Module
+from stack_backup.modules import MODULES
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def job(tmp_path, monkeypatch):
     """Runs a job of one module, which is the function given."""
 
     def run(function, job="backup", wait=0.0, log=None):
-        monkeypatch.setitem(MODULES, "fake", Module({}, function))
+        monkeypatch.setitem(MODULES, "fake", SimpleNamespace(run=function))
         check = {name: option.get("default") for name, option in arguments.STACK_CHECK.items()}
         check.update(stack="shop", backup_dir=str(tmp_path / "backups"), state_dir=str(tmp_path / "var" / "shop"))
         jobs = {job: [("fake", {"n": 1})], "check": [("stack_check", check)]}
