@@ -46,6 +46,11 @@ cpus:
 memory:
   description: Memory, C(64m) or more, that each of them may take, as docker takes it; no limit by default.
   type: str
+io:
+  description:
+    - Bytes, C(1m) or more, that each of them may write in a second, as docker takes it; no limit by default. Refused where
+      the kernel would not limit it, that is without cgroup v2 and its io controller, and on NFS, btrfs and overlay.
+  type: str
 """
 _CATALOG = r"""
 backup_dir:

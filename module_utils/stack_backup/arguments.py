@@ -147,7 +147,7 @@ _OFFSITE: Spec = {
     **_TIMEOUT,
 }
 
-_LIMITS: Spec = {"cpus": {"type": "float"}, "memory": {"type": "str"}}
+_LIMITS: Spec = {"cpus": {"type": "float"}, "memory": {"type": "str"}, "io": {"type": "str"}}
 RECOVERY_POINT: Spec = {
     **_JOB,
     **_LIMITS,

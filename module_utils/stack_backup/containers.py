@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Mapping, Optional, Sequence
 
 from .errors import BackupError
-from .limits import Limits
+from .limits import Limits, disk_of
 from .process import Deadline, Guard, Readable, Result, Session, run
 from .stores import Store
 
@@ -108,10 +108,24 @@ class Project:
 
 
 class Docker:
-    """The docker command, for one job; ``limits``: of its throw-away containers."""
+    """The docker command, for one job."""
 
-    def __init__(self, deadline: Deadline, limits: Optional[Limits] = None) -> None:
-        self.deadline, self.limits = deadline, limits
+    def __init__(self, deadline: Deadline) -> None:
+        self.deadline = deadline
+        self.limits: Optional[Limits] = None  # of its throw-away containers
+
+    def limit(self, folder: Path, *, cpus: Optional[float], memory: Optional[str], io: Optional[str]) -> None:
+        """Limit the throw-away containers from now on; ``folder`` is where they write. Raises BackupError."""
+        if not io:
+            self.limits = Limits(cpus, memory)
+            return
+        version, _, warnings = self.call("info", "--format", "{{.CgroupVersion}} {{json .Warnings}}").out.partition(" ")
+        if version != "2" or "wbps" in warnings:  # there docker would drop the limit with a warning
+            raise BackupError(
+                f"backup_io is {io}, but this host (cgroup v{version}) limits no buffered writes: that needs cgroup v2 and "
+                "its io controller; leave it empty, backup_cpus slows a dump down too"
+            )
+        self.limits = Limits(cpus, memory, io, disk_of(folder))
 
     def call(self, *args: str, stdin: Optional[str] = None, check: bool = True, at_most: float = 120) -> Result:
         """Run ``docker ARGS``. Raises BackupError with the client's own words when ``check``."""

@@ -15,7 +15,6 @@ from .age import check_recipients
 from .artifact import Lock, Partial, check_backup_dir, free_bytes
 from .containers import Container, Docker, Project
 from .errors import BackupError, Contended
-from .limits import Limits
 from .process import Deadline, raise_on_signals
 from .stores import ID_PATTERN, Store, parse_stores, select_stores
 
@@ -77,7 +76,8 @@ def take(params: dict[str, Any], check_mode: bool = False) -> dict[str, Any]:
     backup_dir = Path(params["backup_dir"])
     check_backup_dir(backup_dir)
     deadline = Deadline(float(params["timeout"]))
-    docker = Docker(deadline, Limits(params.get("cpus"), params.get("memory")))
+    docker = Docker(deadline)
+    docker.limit(backup_dir, **{name: params.get(name) for name in ("cpus", "memory", "io")})
     with raise_on_signals(deadline), Lock(backup_dir):
         docker.remove_leftovers(str(backup_dir))
         return _take(docker, params, check_mode=check_mode)
