@@ -184,7 +184,7 @@ class Lock:
             os.ftruncate(self._descriptor, 0)
             os.write(self._descriptor, f"{os.getpid()}\n".encode())
         except OSError:  # a full disk must not keep the job from telling so itself
-            uncache(files)
+            pass
 
     def __exit__(self, *_exc: object) -> None:
         if self._descriptor is not None:
@@ -283,7 +283,7 @@ class Partial:
         try:
             self.store_dir.rmdir()
         except OSError:
-            uncache(files)
+            pass
 
     def explain(self, error: OSError) -> BackupError:
         """An operating system's error in this folder, with its cure."""
