@@ -272,6 +272,20 @@ class Session:
 
     def line(self, at_most: Optional[float] = None) -> str:
         """The next line of output. Raises BackupError with the program's own words when it ended."""
+        line = self._next(at_most)
+        if line is None:
+            raise BackupError(self.reason())
+        return line
+
+    def rest(self) -> Result:
+        """How the program ends, with all that it still says."""
+        lines = iter(lambda: self._next(None), None)
+        out = "".join(f"{line}\n" for line in lines)
+        result = self.result()
+        return Result(result.argv, result.code, out, result.err)
+
+    def _next(self, at_most: Optional[float]) -> Optional[str]:
+        """The next line of output; None at its end."""
         if self._proc.stdout is None:
             raise BackupError("the session has no output")
         descriptor = self._proc.stdout.fileno()
@@ -282,7 +296,7 @@ class Session:
                     raise BackupError(f"{self._argv[0]} gave no answer in time")
             chunk = os.read(descriptor, 65536)
             if not chunk:
-                raise BackupError(self.reason())
+                return None
             self._pending += chunk
         line, self._pending = self._pending.split(b"\n", 1)
         return line.decode("utf-8", "replace").rstrip("\r")

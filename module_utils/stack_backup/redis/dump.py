@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Callable, Optional, Union
+from typing import IO, Any, Callable, Iterator, Optional, Union
 
 from ..age import Sealing
 from ..artifact import Partial
 from ..containers import LIFELINE, MOUNT, Container, Docker, SideContainer
 from ..errors import BackupError
 from ..log import complaint
-from ..process import Readable, Result, run
+from ..process import Readable, Result, Session, run
 from ..stores import Store
 from .check import CHECK, count, refusal, told
 from .connection import Connection
@@ -27,6 +28,7 @@ _NEEDS = {
     "stream": "+ping +info +time +sync +replconf",
 }
 _NOT_COPIED = 90
+_WAIT = f"read -r go || exit 1; {LIFELINE}"
 _COPY = f'cp -- "$2" "$1" && chown "$3" "$1" || exit {_NOT_COPIED}; {CHECK}'
 _POUR = 'exec cat -- "$2" >"$1"'
 _HEAD = 64 * 1024
@@ -130,11 +132,12 @@ class Source:
             except OSError as error:
                 raise self._partial.explain(error) from None
         else:
-            self._wait_for_save()
-            if self._partial.recipients:
-                self._seal()
-            else:
-                self._copy()
+            with self._copier() as copier:  # starts while the server saves
+                self._wait_for_save()
+                if self._partial.recipients:
+                    self._seal()
+                else:
+                    self._copy(copier)
         if self._sealing:
             self._keys = self._sealing.seen
         self._keys.pop("end", None)
@@ -244,12 +247,25 @@ class Source:
                 f"store {self._store.name}: {self._rdb} can't be read in {self._container.name}: {result.reason()}"
             )
 
-    def _copy(self) -> None:
-        """Copy the file and read the copy to its end, in one throw-away container where the volume can be mounted."""
+    @contextmanager
+    def _copier(self) -> Iterator[Optional[Session]]:
+        """A throw-away container that waits for a word to copy the file; None where it can't see the volume."""
+        if self._partial.recipients or not self._mounted():
+            yield None
+            return
+        copy = [_COPY, "sh", f"{MOUNT}/{self._partial.artifact.name}", str(self._rdb), f"{os.getuid()}:{os.getgid()}"]
+        session = self._beside().session(["sh", "-c", _WAIT, "sh", "sh", "-c", *copy])
+        try:
+            yield session
+        finally:
+            session.close()
+
+    def _copy(self, copier: Optional[Session]) -> None:
+        """Copy the file and read the copy to its end: in the throw-away container, or through the Docker engine."""
         target = self._partial.artifact
-        if self._mounted():
-            owner = f"{os.getuid()}:{os.getgid()}"
-            result = self._beside().run(["sh", "-c", _COPY, "sh", f"{MOUNT}/{target.name}", str(self._rdb), owner])
+        if copier:
+            copier.send("go\n")
+            result = copier.rest()
             if "No space left" in result.err:
                 raise BackupError(f"store {self._store.name}: no space left in the backup folder ({result.reason()})")
             if result.code not in (0, _NOT_COPIED):
