@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional, Sequence
@@ -145,28 +146,35 @@ class _Restore:
         self._backups = backups_of(found, self._point, self._site.stores)
         for store in self._site.stores:
             refuse_unusable(self._backups[store.name], self._params["allow_empty"])
+        with ThreadPoolExecutor(len(self._site.stores)) as pool:
+            list(pool.map(self._prove, self._site.stores))
+        for store in self._site.stores:
             if store in self._site.absent:
-                self._prove_ahead(store)
+                self._plans[store.name] = _NOTHING
             else:
-                self._plan(store, [*taken_with(self._backups[store.name]), self._site.containers[store.name].image_id])
+                self._plan(store)
         if self._site.absent:
             self._lacking = self._site.lacking()
         self._running = self._site.services.running()
         self._took("prove")
 
-    def _prove_ahead(self, store: Store) -> None:
-        """Prove a backup with the image of the service that will take it, as far as that is here."""
-        self._plans[store.name], backup = _NOTHING, self._backups[store.name]
+    def _prove(self, store: Store) -> None:
+        """Prove a backup; that of a store without a container with its service's image, as far as that is here."""
+        backup, absent = self._backups[store.name], store in self._site.absent
+        images = [*taken_with(backup)]
+        if absent:
+            images.insert(0, self._site.image(store))
+        else:
+            images.append(self._site.containers[store.name].image_id)
         try:
-            prove(self._docker, self._dir, backup, [self._site.image(store), *taken_with(backup)])
+            prove(self._docker, self._dir, backup, images)
             self._proven.add(store.name)
         except NoImage:
-            pass
+            if not absent:
+                raise
 
-    def _plan(self, store: Store, images: Sequence[str]) -> None:
+    def _plan(self, store: Store) -> None:
         backup, target = self._backups[store.name], self._target(store)
-        if store.name not in self._proven:
-            prove(self._docker, self._dir, backup, images)
         target.open()
         self._plans[store.name] = dict(target.plan(backup, self._id, self._method))
         self._notes += self._plans[store.name]["warnings"]
@@ -267,7 +275,9 @@ class _Restore:
         targets = [self._target(store) for store in stores]
         await_answers(self._docker, containers, targets, float(self._params["health_timeout"]))
         for store in stores:
-            self._plan(store, [self._site.image(store)])
+            if store.name not in self._proven:  # its image is here now
+                prove(self._docker, self._dir, self._backups[store.name], [self._site.image(store)])
+            self._plan(store)
             made = lacking.owns(self._site.containers[store.name])
             self._items[store.name].update(state=self._state(store), made=made)
         journal.mark("up")
