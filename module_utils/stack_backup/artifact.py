@@ -167,11 +167,12 @@ class Lock:
     def __enter__(self) -> None:
         try:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            hand_over(self._descriptor, self._path.parent)
         except OSError as error:
+            self.__exit__()
             raise BackupError(
                 f"the lock {self._path} can't be opened: {error.strerror}: mend its owner or mode"
             ) from None
-        hand_over(self._descriptor, self._path.parent)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
