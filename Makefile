@@ -1,11 +1,12 @@
 # make setup: everything that tests and demo need.   make demo: the main job on a real stack.   make test: every test.
+# make faults: a fault at each step of each job, an hour or two (FAULTS="--help": options).
 # make bench: measure backups against the runbook's way and by hand, docs/benchmarks.md (BENCH="--help": options).
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_HOME := $(CURDIR)/.ansible
 unexport AWS_CA_BUNDLE
 
-.PHONY: help setup demo test bench bench-restore bench-offsite lint unit integration molecule clean
+.PHONY: help setup demo test bench bench-restore bench-offsite lint unit integration molecule faults clean
 .NOTPARALLEL:
 help:
 	@sed -n 's/^# //p' Makefile
@@ -44,6 +45,9 @@ unit:
 integration:
 	python -m pytest tests/integration -n 2 --dist loadfile || { test $$? = 1 && \
 	  python -m pytest tests/integration --last-failed --last-failed-no-failures none --exitfirst; }
+
+faults: setup
+	python -m tests.faults $(FAULTS)
 
 molecule:
 	molecule test --all

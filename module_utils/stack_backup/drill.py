@@ -68,5 +68,10 @@ def _one(docker: Docker, params: dict[str, Any], backup_dir: Path, backup: catal
         result.update(ok=False, error=str(error))
     progress.step(backup.store, "done" if result["ok"] else "failed")
     result["seconds"] = round(time.monotonic() - began, 3)
-    write_json(catalog.verified_path(manifest_path(backup_dir, backup.store, backup.point)), result)
+    record = catalog.verified_path(manifest_path(backup_dir, backup.store, backup.point))
+    try:
+        write_json(record, result)
+    except OSError as error:
+        unknown = f"the drill's result {record} can't be written, so the catalog does not know it: {error.strerror}"
+        result.update(ok=False, error=f"{unknown}: mend the backup folder's disk, owner or mode")
     return {"store": backup.store, "engine": backup.manifest["engine"], "file": str(backup.artifact), **result}

@@ -116,7 +116,14 @@ class _Removal:
 def _opened(path: Any, within: Any = None) -> Iterator[int]:
     """A folder's descriptor. Below ``within`` a link is refused; the backup folder itself may be one."""
     flags = os.O_RDONLY | os.O_DIRECTORY | (0 if within is None else os.O_NOFOLLOW)
-    descriptor = os.open(path, flags, dir_fd=within)
+    try:
+        descriptor = os.open(path, flags, dir_fd=within)
+    except OSError as error:
+        if within is not None:
+            raise
+        raise BackupError(
+            f"the backup folder {path} can't be opened: {error.strerror}: mend its disk or mode"
+        ) from None
     try:
         yield descriptor
     finally:

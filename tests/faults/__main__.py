@@ -10,37 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "module_utils"))
 
-from . import plan  # noqa: E402
-from .judge import judge  # noqa: E402
-from .stack import run, running  # noqa: E402
-
-OUTCOMES = ("done", "told", "killed", "not met")
-
-
-def said(outcome):
-    """An outcome in a word."""
-    if outcome is None:
-        return "killed"
-    if not outcome["came"]:
-        return "not met"
-    return "done" if outcome["ok"] else "told"
-
-
-def inject(stack, name, number, seed, tell):
-    """Rows of (job, kind, outcome, step, complaints)."""
-    job = plan.jobs(stack)[name]
-    stack.reset()
-    before = {"states": stack.states(), "databases": stack.databases()}
-    traced = run(stack, job)
-    assert traced["ok"], traced["error"]
-    rows = [(name, "none", "done", "", judge(stack, name, job, traced, before))]
-    for fault in plan.faults(traced["steps"], number, seed):
-        stack.reset()
-        outcome = run(stack, job, fault)
-        complaints = judge(stack, name, job, outcome, before)
-        rows.append((name, fault["kind"], said(outcome), fault["step"], complaints))
-        tell(rows[-1], len(traced["steps"]))
-    return rows
+from .inject import OUTCOMES, inject  # noqa: E402
+from .stack import running  # noqa: E402
 
 
 def page(rows, seconds, options):

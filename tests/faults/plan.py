@@ -5,10 +5,10 @@ import random
 __all__ = ["faults", "jobs"]
 
 _PROCESS = ("SIGKILL", "SIGTERM")
-_FILE = (*_PROCESS, "EIO", "ENOSPC")
-_START = (*_PROCESS, "EAGAIN", "clock+90000", "clock-90000")
+_FILE = (*_PROCESS, "EIO", "ENOSPC", "power")
+_START = (*_PROCESS, "EAGAIN", "disk full", "power", "clock+90000", "clock-90000")
 _STARTED = (
-    *(*_PROCESS, "client", "side", "clock+90000"),
+    *(*_PROCESS, "client", "side", "clock+90000", "disk full", "power"),
     *("postgres crashes", "redis crashes", "postgres stalls", "redis stalls"),
 )
 

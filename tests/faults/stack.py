@@ -13,6 +13,8 @@ from pathlib import Path
 from stack_backup import arguments, point
 from stack_backup.offsite import copy
 
+from .disk import Disk
+
 ROOT = Path(__file__).resolve().parents[2]
 RCLONE = Path(sys.executable).with_name("rclone")
 COMPOSE = """
@@ -50,11 +52,12 @@ class Stack:
     """The running project, and what a job is told of it."""
 
     def __init__(self, folder):
-        self.folder, self.backups = folder, folder / "backups"
+        self.folder, self.disk = folder, Disk(folder)
+        self.backups = self.disk.mount / "backups"
         self.kept, self.remote, self.config = folder / "kept", folder / "remote", folder / "config"
         self.temporary = folder / "tmp"
         self.project = f"stack-backup-faults-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
-        for made in (self.backups, self.remote, self.config, self.temporary):
+        for made in (self.remote, self.config, self.temporary):
             made.mkdir(mode=0o700)
         (folder / "compose.yml").write_text(COMPOSE)
         (self.config / "rclone.conf").write_text("[disk]\ntype = local\n")
@@ -94,7 +97,9 @@ class Stack:
         return self.marks() == {f"{mark} {mark} 500", mark}
 
     def up(self):
-        self.down()
+        self.disk.make()
+        self.backups.mkdir(mode=0o700)
+        self.compose("down", "--volumes", "--timeout", "1")
         self.compose("up", "--detach", "--pull", "never")
         assert until(self.answers, 60)
         until(lambda: self.sql("create table marks (x text); select 'made'") == "made", 20)
@@ -103,6 +108,7 @@ class Stack:
         for name in self.states():
             self.docker("unpause", name, check=False)
         self.docker("compose", "-p", self.project, "down", "--volumes", "--timeout", "1", check=False)
+        self.disk.unmount()
 
     def states(self):
         lines = self.docker(
@@ -124,7 +130,7 @@ class Stack:
 
     def params(self, spec, **given):
         params = {name: option.get("default") for name, option in getattr(arguments, spec).items()}
-        params.update(stack="shop", backup_dir=str(self.backups), timeout=60.0)
+        params.update(stack="shop", backup_dir=str(self.backups), timeout=180.0)
         if "stores" in params:
             params.update(stores=STORES, project_dir=str(self.folder), project_name=self.project)
         return {**params, **given}
@@ -145,9 +151,18 @@ class Stack:
 
     def reset(self):
         """Everything as ``prepare`` left it."""
+        self.disk.empty()
         for place in (self.backups, self.remote):
             shutil.rmtree(place)
             shutil.copytree(self.kept / place.name, place, symlinks=True)
+        os.sync()
+
+    def recover(self, kind):
+        """What an administrator does after a fault of the machine."""
+        self.disk.empty()
+        if kind == "power" and self.disk.crashed.exists():
+            until(lambda: not self.sides(), 20)
+            self.disk.come_back()
 
     def hands(self):
         """What a fault does to the world outside, as shell commands; each ends by itself."""
@@ -161,6 +176,7 @@ class Stack:
             return f"docker pause {name} && (sleep 3; docker unpause {name}) >/dev/null 2>&1 &"
 
         return {
+            **self.disk.hands(),
             "side": f"for id in $({sides}); do docker kill $id; done",
             "postgres crashes": crash("postgres"),
             "redis crashes": crash("redis"),
