@@ -33,8 +33,13 @@ class Journal:
     def begin(cls, backup_dir: Path, **data: Any) -> Journal:
         """Write the record of a new restore: phase ``planned``."""
         folder = _folder(backup_dir)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        hand_over(folder, backup_dir)
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            hand_over(folder, backup_dir)
+        except OSError as error:
+            raise BackupError(
+                f"the restores' journals can't be kept in {folder}: {error.strerror}: free space there, or mend its mode"
+            ) from None
         journal = cls(folder / f"{data['id']}.json", {"format": _FORMAT, "phase": "planned", **data})
         journal.mark("planned")
         return journal

@@ -100,11 +100,12 @@ def _remote(stack):
 
 
 def _let_go(stack, before):
-    """The restore's old data goes, the live data is of before the restore again; nothing else has stayed."""
-    function, params = "restore.restore", stack.params("STACK_RESTORE", confirm="shop", action="drop")
-    dropped = run(stack, (function, params))
-    if not (dropped and dropped["ok"]):
-        yield f"what was kept can't be dropped: {dropped and dropped['error']}"
+    """What restores kept goes, the live data is of before them again; nothing else has stayed."""
+    drop = ("restore.restore", stack.params("STACK_RESTORE", confirm="shop", action="drop"))
+    while (dropped := run(stack, drop))["ok"]:
+        pass
+    if "there is nothing to drop" not in dropped["error"]:
+        yield f"what was kept can't be dropped: {dropped['error']}"
     stack.write("new")
     if stack.databases() != before["databases"]:
         yield f"databases are {stack.databases()}, were {before['databases']}"

@@ -121,7 +121,7 @@ class Stack:
         return self.docker("ps", "--all", "--quiet", "--filter", f"label=stack-backup.dir={self.backups}").split()
 
     def databases(self):
-        return self.sql("select string_agg(datname, ' ' order by 1) from pg_database", "postgres")
+        return self.sql("select string_agg(datname, ' ' order by datname) from pg_database", "postgres")
 
     def volumes(self):
         return set(self.docker("volume", "ls", "--quiet", "--filter", "dangling=true").split())
