@@ -18,6 +18,7 @@ from module_utils.stack_backup.install import install
 from .measure import say
 from .points import BARE, write_points
 from .report import goal, span, table
+from .servers import ROOT
 
 __all__ = ["add_options", "goals", "measure", "text"]
 
@@ -37,9 +38,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _installed(folder: Path) -> str:
     """The host's own command, as playbooks/install.yml puts it there."""
-    link = folder / "link" / "stack-backup"
-    program = install({"path": str(folder / "engine"), "link": str(link), "state": "present"})["program"]
-    return str(program)
+    where = {"path": str(folder / "engine"), "link": str(folder / "link" / "stack-backup")}
+    return str(install({**where, "state": "present"})["program"])
 
 
 def _configured(folder: Path, backups: Path) -> None:
@@ -53,7 +53,7 @@ def _configured(folder: Path, backups: Path) -> None:
 def _timed(seconds: Seconds, name: str, argv: Sequence[str], env: dict[str, str], given: str = "") -> str:
     """Seconds of a program; a check that finds something to say ends with 1 or 2, and is as good."""
     began = time.monotonic()
-    done = subprocess.run(argv, env=env, input=given, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, env=env, input=given, capture_output=True, text=True, check=False, cwd=ROOT)
     seconds.setdefault(name, []).append(time.monotonic() - began)
     if done.returncode not in ((0, 1, 2) if name == "check" else (0,)):
         raise RuntimeError(f"{name}: {(done.stderr or done.stdout)[-500:]}")

@@ -47,7 +47,7 @@ def _samples(entry: dict[str, Any]) -> list[Sample]:
 
 def _pace(entry: dict[str, Any]) -> float:
     """Seconds for each GiB."""
-    return median(sample.seconds for sample in _samples(entry)) / entry["size"] * 1024 * MIB
+    return median(sample.seconds for sample in _samples(entry)) / float(entry["size"]) * 1024 * MIB
 
 
 def _peak(entry: dict[str, Any]) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Callable, Sequence
@@ -27,7 +26,9 @@ _WHEN = ("before", "during", "after")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of this section."""
-    parser.add_argument("--live-seconds", type=float, default=2.5, help="of load before and after each way (default 2.5)")
+    parser.add_argument(
+        "--live-seconds", type=float, default=2.5, help="of load before and after each way (default 2.5)"
+    )
 
 
 def _fork_alone(server: Server, folder: Path) -> Outcome:

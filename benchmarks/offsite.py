@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -36,7 +35,9 @@ Seconds = dict[str, list[float]]
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of this section."""
     add = parser.add_argument
-    add("--offsite-points", type=int, nargs="+", default=[1000], metavar="N", help="points at the remote (default 1000)")
+    add(
+        "--offsite-points", type=int, nargs="+", default=[1000], metavar="N", help="points at the remote (default 1000)"
+    )
     add("--offsite-mb", type=int, default=1000, help="MiB of the point that is transferred (default 1000)")
 
 
@@ -165,7 +166,9 @@ def goals(told: dict[str, Any]) -> list[list[str]]:
     listings, rows = told["listings"], []
     for points, each in listings.items():
         bare = ("bare listing", "bare reading of the manifests")
-        rows += goal(f"offsite, {points} points that are there: ours ÷ listing and reading", _ratio(each, "ours", *bare), 2)
+        rows += goal(
+            f"offsite, {points} points that are there: ours ÷ listing and reading", _ratio(each, "ours", *bare), 2
+        )
     few, many = min(listings, key=int), max(listings, key=int)
     if few != many:
         growth = median(listings[many]["ours"]) / int(many) / (median(listings[few]["ours"]) / int(few))

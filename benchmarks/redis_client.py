@@ -17,7 +17,7 @@ __all__: list[str] = []
 
 
 def _command(*words: str) -> bytes:
-    return f"*{len(words)}\r\n{''.join(f'${len(word)}{chr(13)}{chr(10)}{word}{chr(13)}{chr(10)}' for word in words)}".encode()
+    return "".join([f"*{len(words)}\r\n", *(f"${len(word)}\r\n{word}\r\n" for word in words)]).encode()
 
 
 def _ask(to: socket.socket, *words: str) -> None:
@@ -38,11 +38,16 @@ def _whole(answer: bytes) -> bool:
     return bool(found) and (head[:1] != b"$" or head == b"$-1" or len(rest) == int(head[1:]) + 2)
 
 
+def _wait(ended: threading.Event) -> None:
+    sys.stdin.read()
+    ended.set()
+
+
 def main(host: str, rate: float, keys: int) -> None:
     """Ask until the input ends."""
     ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
-    lines = []
+    threading.Thread(target=_wait, args=(ended,), daemon=True).start()
+    lines: list[str] = []
     with socket.create_connection((host, 6379), timeout=600) as server:
         server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         due = time.time()

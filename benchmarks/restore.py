@@ -31,7 +31,12 @@ _REDIS_MIB = 10
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of this section."""
     parser.add_argument(
-        "--restore-sizes", type=int, nargs="+", default=[10, 150], metavar="MB", help="of Postgres tables (default 10 150)"
+        "--restore-sizes",
+        type=int,
+        nargs="+",
+        default=[10, 150],
+        metavar="MB",
+        help="of Postgres tables (default 10 150)",
     )
 
 
@@ -100,7 +105,9 @@ def _measure(mib: int, rounds: int, scratch: Path) -> dict[str, list[float]]:
             runbook = _counts(server)
             took.update(_ours(server, backups))
             if {runbook, _counts(server)} != {there}:
-                raise RuntimeError(f"rows are missing after a restore: {there!r} became {runbook!r}, {_counts(server)!r}")
+                raise RuntimeError(
+                    f"rows are missing after a restore: {there!r} became {runbook!r}, {_counts(server)!r}"
+                )
             for name, value in took.items():
                 seconds.setdefault(name, []).append(value)
             say(f"restore of {mib} MiB, round {number + 1}: " + ", ".join(f"{n} {v:.1f} s" for n, v in took.items()))

@@ -147,7 +147,14 @@ def _ours_directory(server: Server, folder: Path) -> Outcome:
 _gzip_sql = _dumped_by("bench.sql.gz", "-Z1", network=True)
 _zstd = _dumped_by("bench.dump", "-Fc --compress=zstd:5", network=True)
 WAYS = [
-    Way("runbook", "postgres", "the runbook: `pg_dump -Fc` in the container, `cp`", _postgres_runbook, goal=True, live=True),
+    Way(
+        "runbook",
+        "postgres",
+        "the runbook: `pg_dump -Fc` in the container, `cp`",
+        _postgres_runbook,
+        goal=True,
+        live=True,
+    ),
     Way("exec", "postgres", "`docker exec … pg_dump \\| gzip`", _exec_gzip),
     Way("databasus", "postgres", "Databasus: `-Fc --compress=zstd:5` over the network", _zstd, since=16, live=True),
     Way("prodrigestivill", "postgres", "prodrigestivill: `-Z1`, SQL over the network", _gzip_sql),
