@@ -31,8 +31,8 @@ def _options(argv: Optional[list[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=shown)
     add = parser.add_argument
     add("--only", nargs="*", choices=SECTIONS, default=_DEFAULT, help=f"sections (default {' '.join(_DEFAULT)})")
-    add("--postgres-mb", type=int, default=150, help="MiB of Postgres tables (default 150; goals want 1000)")
-    add("--redis-mb", type=int, default=50, help="MiB of Redis's memory (default 50)")
+    add("--postgres-mb", type=int, default=100, help="MiB of Postgres tables (default 100; goals want 1000)")
+    add("--redis-mb", type=int, default=30, help="MiB of Redis's memory (default 30; goals want 1000)")
     add("--rounds", type=int, default=3, help="of everything (default 3)")
     names = [*dict.fromkeys(way.name for way in WAYS), "both"]
     add("--ways", nargs="+", choices=names, default=[], help="of backup and live (default: all on the first version)")
@@ -45,6 +45,13 @@ def _options(argv: Optional[list[str]]) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if not options.postgres + options.redis:
         parser.error("give at least one server")
+    # What makes the figures other than by default, for the page.
+    given = {name: value for name, value in vars(options).items() if value != parser.get_default(name)}
+    options.given = " ".join(
+        f"--{name.replace('_', '-')} {' '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in given.items()
+        if name not in ("only", "folder", "out")
+    )
     return options
 
 
@@ -56,7 +63,6 @@ def _keep(folder: Path, name: str, told: dict[str, Any]) -> None:
 def main(argv: Optional[list[str]] = None) -> None:
     """Measure the sections asked for and write the page; without any, only write it."""
     options = _options(argv)
-    command = " ".join(sys.argv[1:] if argv is None else argv)
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     for folder in (ROOT / ".cache", options.folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +72,7 @@ def main(argv: Optional[list[str]] = None) -> None:
             with tempfile.TemporaryDirectory(prefix="bench-", dir=options.folder) as scratch:
                 where, began = machine(Path(scratch)), time.monotonic()
                 told = SECTIONS[name].measure(options, Path(scratch))
-            run = {"machine": where, "options": command, "seconds": round(time.monotonic() - began)}
+            run = {"machine": where, "options": options.given, "seconds": round(time.monotonic() - began)}
             _keep(options.out / "benchmarks", name, {**run, "told": told})
             print(f"\n{SECTIONS[name].text(told)}", flush=True)
         write(options.out)

@@ -109,7 +109,7 @@ def text(told: Told) -> str:
     head = ["data", "way", "seconds", "min–max", "MiB/s", "file, MiB", "÷ bare", "runbook ÷ it"]
     child = max(summary.child for summary in done.values()) / MIB
     return (
-        f"Data: {servers}. {_NOTES.format(rounds=told['rounds'])}\n\n{table(head, rows)}\n"
+        f"Data: {servers}.\n\n{_NOTES.format(rounds=told['rounds'])}\n\n{table(head, rows)}\n"
         f"{_steps(done)}\nThe largest program that the engine starts, docker's client, takes {child:.0f} MiB at any size.\n"
     )
 
@@ -132,17 +132,20 @@ def goals(told: Told) -> list[list[str]]:
     done = summaries([Sample(**sample) for sample in told["samples"]])
     rows = []
     for server in told["servers"]:
-        data = server["title"]
-        named = f"{data}, {server['size'] / MIB:.0f} MiB"
+        data, size = server["title"], server["size"]
+        named = f"{data}, {size / MIB:.0f} MiB"
         if server["engine"] == "postgres":
-            rows += goal(f"{named}: runbook ÷ stack-backup", ratio(done, data, "runbook", "ours"), 4.5, at_least=True)
-            rows += goal(f"{named}: bare ÷ stack-backup", ratio(done, data, "bare", "ours"), 0.9, at_least=True)
+            runbook, bare = (ratio(done, data, way, "ours") for way in ("runbook", "bare"))
+            rows += goal(f"{named}: runbook ÷ stack-backup", runbook, 4.5, at_least=True, size=size)
+            rows += goal(f"{named}: bare ÷ stack-backup", bare, 0.9, at_least=True, size=size)
         else:
-            rows += goal(f"{named}: stack-backup ÷ `BGSAVE` and copy", ratio(done, data, "ours", "bare"), 1.1)
+            saved = ratio(done, data, "ours", "bare")
+            rows += goal(f"{named}: stack-backup ÷ `BGSAVE` and copy", saved, 1.1, size=size)
     both = done.get((told["both"], "both"))
     alone = [done[(data, "ours")].seconds for data in told["both"].split(" + ") if (data, "ours") in done]
     if both and len(alone) == 2:
-        rows += goal(f"{told['both']}: together ÷ the longer alone", both.seconds / max(alone), 1.1)
+        size = max(server["size"] for server in told["servers"])
+        rows += goal(f"{told['both']}: together ÷ the longer alone", both.seconds / max(alone), 1.1, size=size)
     peaks = [summary.peak for summary in done.values() if summary.peak]
     if peaks:
         rows += goal("peak memory of the engine", max(peaks) / MIB, _MEMORY, unit=" MiB")

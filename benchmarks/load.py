@@ -33,7 +33,7 @@ _SERVICE = """  load:
     user: "{user}"
     environment: {{PGPASSWORD: bench}}
     volumes: ["{folder}:/load"]
-    entrypoint: ["sh", "-c", "while :; do [ -s /load/script.sql ] && pgbench -n -h {host} -U bench -f /load/script.sql -c 4 -R {rate} -T 86400 -l --log-prefix=/load/log bench; sleep 0.02; done"]
+    entrypoint: ["sh", "-c", "while :; do [ -s /load/script.sql ] && pgbench -n -h {host} -U bench -f /load/script.sql -c 4 -R {rate} -T 86400 -l --log-prefix=/load/log bench; sleep 0.1; done"]
 """
 
 

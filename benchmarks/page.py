@@ -45,8 +45,9 @@ _TITLES = {
 _TOP = """# Benchmarks
 
 `make bench` writes this page. Within ten minutes on 2 cores it measures backup, live, restore and catalog at small sizes; growth
-and offsite by `--only`. Options go by `make bench BENCH="…"`, `--help` tells of all. Each section below says by which
-options it was measured. The goals are for 1000 MiB and more: below, the start of containers outweighs the data.
+and offsite take longer: `make bench BENCH="--only growth offsite"`, `--help` tells of all options. Each section below says
+by which it was measured. The goals are for 1000 MiB and more, of both databases: below, the start of containers outweighs the
+data. `make bench BENCH="--postgres-mb 1000 --redis-mb 1000 --restore-sizes 10 1000"` takes most of an hour.
 The figures behind the page are in [benchmarks/](benchmarks/)."""
 _PICTURE = "![Seconds by each way of backing up; the table below says the same](benchmarks.svg)"
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
 import sys
 import time
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Iterator
 
 from .data import MIB
 from .servers import ROOT
 
 __all__ = ["BARE", "write_point", "write_points"]
 
-_MANIFESTS = {
-    name: json.loads((ROOT / "benchmarks" / "manifests" / f"{name}.json").read_text(encoding="utf-8"))
-    for name in ("postgres", "redis")
-}
-_HOUR = 3600
+_BLOCK = os.urandom(MIB)
+_HOUR, _GLOBALS = 3600, 700  # seconds; bytes
 # What listing and reading the manifests costs: one process, every name and every manifest.
 BARE = (
     sys.executable,
@@ -36,29 +33,44 @@ BARE = (
 )
 
 
-def _write(path: Path, size: int) -> dict[str, Any]:
+def _blocks(size: int) -> Iterator[bytes]:
+    return (_BLOCK[: size - begin] for begin in range(0, size, MIB))
+
+
+@lru_cache
+def _digest(size: int) -> str:
     digest = hashlib.sha256()
+    for block in _blocks(size):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+@lru_cache
+def _manifest(store: str, size: int) -> str:
+    """The text of a real manifest, told of artifacts of these sizes; ``ID`` stands for that of the point."""
+    text = (ROOT / "benchmarks" / "manifests" / f"{store}.json").read_text(encoding="utf-8")
+    manifest = json.loads(text.replace(json.loads(text)["point"]["id"], "ID"))
+    manifest["artifact"].update(size=size, sha256=_digest(size))
+    if "globals" in manifest:
+        manifest["globals"].update(size=_GLOBALS, sha256=_digest(_GLOBALS))
+    return json.dumps(manifest, indent=1, sort_keys=True)
+
+
+def _write(path: Path, size: int) -> None:
     with path.open("wb") as file:
-        for begin in range(0, size, MIB):
-            block = os.urandom(min(MIB, size - begin))
-            digest.update(block)
-            file.write(block)
-    return {"name": path.name, "size": size, "sha256": digest.hexdigest()}
+        file.writelines(_blocks(size))
 
 
 def write_point(backups: Path, when: float, size: int = 1000) -> None:
     """A point of both stores, with ``size`` bytes of Postgres."""
     point = time.strftime("%Y%m%d-%H%M%S", time.gmtime(when))
     for store, suffix, length in (("postgres", ".dump", size), ("redis", ".rdb", 1000)):
-        folder = backups / store
-        folder.mkdir(parents=True, exist_ok=True)
-        stem, manifest = f"{store}-{point}", copy.deepcopy(_MANIFESTS[store])
-        manifest["artifact"].update(_write(folder / f"{stem}{suffix}", length))
-        if "globals" in manifest:
-            manifest["globals"].update(_write(folder / f"{stem}.globals.sql", 700))
-        manifest["point"]["id"] = point
-        manifest["pin"]["at"] = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(when))
-        (folder / f"{stem}.json").write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
+        (backups / store).mkdir(parents=True, exist_ok=True)
+        stem = f"{backups}/{store}/{store}-{point}"
+        _write(Path(f"{stem}{suffix}"), length)
+        if store == "postgres":
+            _write(Path(f"{stem}.globals.sql"), _GLOBALS)
+        Path(f"{stem}.json").write_text(_manifest(store, length).replace("ID", point), encoding="utf-8")
 
 
 def write_points(backups: Path, count: int) -> None:

@@ -8,9 +8,12 @@ from pathlib import Path
 from statistics import median
 from typing import Optional, Sequence
 
+from .data import MIB
 from .servers import sh
 
 __all__ = ["goal", "machine", "span", "table", "times"]
+
+_FAIR = 1000 * MIB  # below, what it takes to start containers outweighs the data
 
 
 def machine(folder: Path) -> str:
@@ -42,11 +45,18 @@ def span(values: Sequence[float]) -> str:
 
 
 def goal(
-    text: str, measured: Optional[float], limit: float, *, at_least: bool = False, unit: str = ""
+    text: str,
+    measured: Optional[float],
+    limit: float,
+    *,
+    at_least: bool = False,
+    unit: str = "",
+    size: Optional[int] = None,
 ) -> list[list[str]]:
-    """The row of a goal: what, limit, measured, met. None where it was not measured."""
+    """The row of a goal: what, limit, measured, met. None where it was not measured; ``size``: bytes that it was of."""
     if measured is None:
         return []
-    met = measured >= limit if at_least else measured <= limit
+    met = "yes" if (measured >= limit if at_least else measured <= limit) else "**no**"
     sign = "≥" if at_least else "≤"
-    return [[text, f"{sign} {limit:g}{unit}", f"{measured:.2f}{unit}", "yes" if met else "**no**"]]
+    enough = size is None or size >= _FAIR
+    return [[text, f"{sign} {limit:g}{unit}", f"{measured:.2f}{unit}", met if enough else "too small to tell"]]

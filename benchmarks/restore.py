@@ -10,6 +10,7 @@ from typing import Any
 
 from module_utils.stack_backup import arguments, point, restore
 
+from .data import MIB
 from .measure import say
 from .report import goal, span, table
 from .servers import PROJECT, Server, Stack, fill, sh
@@ -147,10 +148,9 @@ def goals(told: dict[str, Any]) -> list[list[str]]:
     """What was to be reached, and what was."""
     middle = {mib: {name: median(each) for name, each in seconds.items()} for mib, seconds in told["seconds"].items()}
     small, large = min(middle, key=int), max(middle, key=int)
-    rows = goal(
-        f"restore of {large} MiB: stack-backup in all ÷ runbook", middle[large]["total"] / middle[large]["runbook"], 0.7
-    )
+    total = middle[large]["total"] / middle[large]["runbook"]
+    rows = goal(f"restore of {large} MiB: stack-backup in all ÷ runbook", total, 0.7, size=int(large) * MIB)
     if small != large:
         growth = middle[large]["downtime"] / middle[small]["downtime"]
-        rows += goal(f"restore: downtime at {large} MiB ÷ at {small} MiB", growth, 1.1)
+        rows += goal(f"restore: downtime at {large} MiB ÷ at {small} MiB", growth, 1.1, size=int(large) * MIB)
     return rows

@@ -35,7 +35,7 @@ def samples():
 
 def backups():
     servers = [
-        {"engine": name.split()[0].lower(), "title": name, "size": 100 * MIB, "version": "1.2.3"}
+        {"engine": name.split()[0].lower(), "title": name, "size": 1000 * MIB, "version": "1.2.3"}
         for name in (PG, REDIS)
     ]
     told = {"rounds": 3, "servers": servers, "both": BOTH, "module_peak": 31 * MIB}
@@ -119,12 +119,21 @@ def test_a_second_version_is_measured_by_what_the_goals_are_about(tmp_path):
 def test_the_page_tells_which_goals_are_met():
     rows = table_rows(page.page({"backup": run(backups())}))
     goals = {row[0]: row[2:] for row in rows if len(row) == 4}
-    assert goals["Postgres 17, 100 MiB: bare ÷ stack-backup"] == ["0.96", "yes"]
-    assert goals["Postgres 17, 100 MiB: runbook ÷ stack-backup"] == ["4.04", "**no**"]
+    assert goals["Postgres 17, 1000 MiB: bare ÷ stack-backup"] == ["0.96", "yes"]
+    assert goals["Postgres 17, 1000 MiB: runbook ÷ stack-backup"] == ["4.04", "**no**"]
     assert goals[f"{BOTH}: together ÷ the longer alone"] == ["1.10", "yes"]
     assert goals["peak memory of the engine"] == ["65.00 MiB", "**no**"]
     assert not any("BGSAVE" in name for name in goals)  # one of the two was not measured
     assert [row[5] for row in rows if row[0] == PG and row[1] == "stack-backup"] == ["1"]
+
+
+def test_small_data_meets_no_goal_and_misses_none():
+    told = backups()
+    for server in told["servers"]:
+        server["size"] = 999 * MIB
+    goals = {row[0]: row[3] for row in table_rows(page.page({"backup": run(told)})) if len(row) == 4}
+    assert goals["Postgres 17, 999 MiB: runbook ÷ stack-backup"] == "too small to tell"
+    assert goals["peak memory of the engine"] == "**no**"
 
 
 def test_a_section_measured_alone_loses_no_other(tmp_path):
