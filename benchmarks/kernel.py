@@ -18,10 +18,9 @@ _PARTS = ({"anon", "shmem"}, {"total_rss", "total_shmem"})  # of version 2 and v
 
 
 def evicted() -> int:
-    """Bytes of the page cache that the kernel took back since it began, of the whole machine: proc(5), pgsteal."""
-    lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
-    stolen = (line.split() for line in lines if line.startswith(("pgsteal_kswapd ", "pgsteal_direct ")))
-    return sum(int(count) for _name, count in stolen) * os.sysconf("SC_PAGE_SIZE")
+    """Bytes of the page cache that the kernel took back since it began, of the whole machine: its pgsteal_file."""
+    told = dict(line.split() for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines())
+    return int(told["pgsteal_file"]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _stat(server: Server) -> Path:

@@ -88,14 +88,19 @@ class Facts:
     offsite: dict[str, Any] = field(default_factory=dict)  # of offsite.state; empty where there is no remote
     undelivered: dict[str, dict[str, Any]] = field(default_factory=dict)  # alert channels that failed, by name
     state_error: str = ""
+    _points: Optional[list[tuple[float, str]]] = field(default=None, init=False, repr=False)
 
     def points(self) -> list[tuple[float, str]]:
         """The complete points that are no safety backups and not of the future, oldest first."""
         found = self.catalog
         if found is None:
             return []
-        good = [(point_time(name), name) for name in found.points if found.complete(name) and not found.safety(name)]
-        return sorted((when, name) for when, name in good if when is not None and when <= self.now + FUTURE)
+        if self._points is None:  # each check asks, and there may be thousands
+            good = [
+                (point_time(name), name) for name in found.points if found.complete(name) and not found.safety(name)
+            ]
+            self._points = sorted((when, name) for when, name in good if when is not None and when <= self.now + FUTURE)
+        return self._points
 
 
 def gather(params: dict[str, Any], now: float) -> Facts:
