@@ -26,9 +26,7 @@ _WHEN = ("before", "during", "after")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of this section."""
-    parser.add_argument(
-        "--live-seconds", type=float, default=2.5, help="of load before and after each way (default 2.5)"
-    )
+    parser.add_argument("--live-seconds", type=float, default=2.0, help="of load before and after each way (default 2)")
 
 
 def _fork_alone(server: Server, folder: Path) -> Outcome:
