@@ -1,12 +1,12 @@
 # make setup: everything that tests and demo need.   make demo: the main job on a real stack.   make test: every test.
 # make faults: a fault at each step of each job, an hour or two (FAULTS="--help": options).
-# make bench: measure backups against the runbook's way and by hand, docs/benchmarks.md (BENCH="--help": options).
+# make bench: measure backups, restores and what the live system feels, docs/benchmarks.md (BENCH="--help": options).
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_HOME := $(CURDIR)/.ansible
 unexport AWS_CA_BUNDLE
 
-.PHONY: help setup demo test bench bench-restore bench-offsite lint unit integration molecule faults clean
+.PHONY: help setup demo test bench lint unit integration molecule faults clean
 .NOTPARALLEL:
 help:
 	@sed -n 's/^# //p' Makefile
@@ -23,13 +23,7 @@ demo: setup
 test: setup lint unit integration molecule
 
 bench: setup
-	python -m benchmarks.backup $(BENCH)
-
-bench-restore: setup
-	python -m benchmarks.restore $(BENCH)
-
-bench-offsite: setup
-	python -m benchmarks.offsite $(BENCH)
+	python -m benchmarks $(BENCH)
 
 lint:
 	ruff check .

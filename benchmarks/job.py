@@ -1,7 +1,7 @@
-"""A job of the engine in a process of its own, as the host's command runs it; or through the real module.
+"""A job of the engine in a process of its own, as the host's command runs it; or through the real Ansible module.
 
-The parameters of ``recovery_point`` come on standard input as JSON, the report and the peak of memory go to
-standard output. ``python -m benchmarks.job engine|module``.
+The module's parameters come on standard input as JSON, the report and the peak of memory go to standard output.
+``python -m benchmarks.job engine|module MODULE [--check]``.
 """
 
 from __future__ import annotations
@@ -18,22 +18,24 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def by_engine(params: dict[str, Any]) -> dict[str, Any]:
-    """The report of ``point.take``."""
-    from module_utils.stack_backup import point
+def by_engine(name: str, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """The report of the function that the module calls."""
+    from module_utils.stack_backup.modules import MODULES
 
-    return point.take(params)
+    module = MODULES[name]
+    return module.function(*module.positional(params, check_mode))
 
 
-def by_module(params: dict[str, Any]) -> dict[str, Any]:
-    """What the module ``recovery_point`` prints."""
+def by_module(name: str, params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """What the module prints."""
     import ansible.module_utils
     from ansible.module_utils.testing import patch_module_args
 
     ansible.module_utils.__path__.append(str(ROOT / "module_utils"))
     said = io.StringIO()
-    with patch_module_args(params), contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-        runpy.run_path(str(ROOT / "library" / "recovery_point.py"), run_name="__main__")
+    given = {**params, "_ansible_check_mode": check_mode}
+    with patch_module_args(given), contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        runpy.run_path(str(ROOT / "library" / f"{name}.py"), run_name="__main__")
     answer: dict[str, Any] = json.loads(said.getvalue())
     if answer.get("failed"):
         raise RuntimeError(answer["msg"])
@@ -50,6 +52,7 @@ def peak() -> int:
 
 
 if __name__ == "__main__":
-    report = {"engine": by_engine, "module": by_module}[sys.argv[1]](json.load(sys.stdin))
+    run = {"engine": by_engine, "module": by_module}[sys.argv[1]]
+    report = run(sys.argv[2], json.load(sys.stdin), "--check" in sys.argv)
     child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     print(json.dumps({"report": report, "peak": peak(), "child": child}))

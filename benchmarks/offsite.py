@@ -1,65 +1,44 @@
-"""Measures offsite copies against bare rclone with the same flags. ``python -m benchmarks.offsite --help``."""
+"""Offsite copies against bare rclone with the same flags."""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Iterator
 
 from module_utils.stack_backup import arguments
-from module_utils.stack_backup.artifact import Lock
 from module_utils.stack_backup.offsite.rclone import flags
 
 from .data import MIB
-from .report import machine
-from .servers import ROOT, sh
+from .measure import say
+from .points import BARE, write_point, write_points
+from .report import goal, span, table
+from .servers import sh
+
+__all__ = ["add_options", "goals", "measure", "text"]
 
 _KEY, _SECRET = "bench-key", "bench-secret"  # noqa: S105 - of a server on loopback that lives for minutes
-_JOB = (
-    "import json, sys; from module_utils.stack_backup.offsite import copy; "
-    "print(json.dumps(copy.copy(json.load(sys.stdin))))"
-)
+_JOB = (sys.executable, "-m", "benchmarks.job", "engine", "offsite_copy")
+_OLD = 1767225600.0  # the first of January 2026
 Seconds = dict[str, list[float]]
 
 
-def _options(argv: Optional[list[str]]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.offsite", description=__doc__)
-    parser.add_argument("--points", type=int, default=1000, help="recovery points that are there (default 1000)")
-    parser.add_argument("--mb", type=int, default=1000, help="MiB of the point that is transferred (default 1000)")
-    parser.add_argument("--rounds", type=int, default=5, help="of each (default 5)")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks-offsite.md", help="the report")
-    return parser.parse_args(argv)
-
-
-def _point(backups: Path, point: str, size: int) -> None:
-    """One recovery point of two stores; ``size`` bytes of Postgres."""
-    for store, suffix, length in (("postgres", ".dump", size), ("redis", ".rdb", 1000)):
-        folder = backups / store
-        folder.mkdir(parents=True, exist_ok=True)
-        artifact, digest = folder / f"{store}-{point}{suffix}", hashlib.sha256()
-        with artifact.open("wb") as file:
-            for begin in range(0, length, MIB):
-                block = os.urandom(min(MIB, length - begin))
-                digest.update(block)
-                file.write(block)
-        manifest = {
-            **{"format": 1, "stack": "bench", "store": store, "engine": store},
-            "artifact": {"name": artifact.name, "size": length, "sha256": digest.hexdigest()},
-            "point": {"id": point, "purpose": "backup", "stores": ["postgres", "redis"]},
-            **{"pin": {"at": "2026-01-01T00:00:00+00:00"}, "seconds": {"total": 1.0}},
-        }
-        (folder / f"{store}-{point}.json").write_text(json.dumps(manifest))
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of this section."""
+    add = parser.add_argument
+    add(
+        "--offsite-points", type=int, nargs="+", default=[1000], metavar="N", help="points at the remote (default 1000)"
+    )
+    add("--offsite-mb", type=int, default=1000, help="MiB of the point that is transferred (default 1000)")
 
 
 @contextmanager
@@ -96,8 +75,8 @@ def _bare(params: dict[str, Any], *args: str) -> None:
 
 def _ours(params: dict[str, Any]) -> dict[str, Any]:
     """A job in a process of its own, as the host's command runs it."""
-    answer: dict[str, Any] = json.loads(sh(sys.executable, "-c", _JOB, stdin=json.dumps(params)))
-    return answer
+    answer: dict[str, dict[str, Any]] = json.loads(sh(*_JOB, stdin=json.dumps(params)))
+    return answer["report"]
 
 
 def _timed(seconds: Seconds, name: str, call: Callable[[], object]) -> None:
@@ -105,23 +84,24 @@ def _timed(seconds: Seconds, name: str, call: Callable[[], object]) -> None:
     began = time.monotonic()
     call()
     seconds.setdefault(name, []).append(time.monotonic() - began)
-    print(f"bench: {name}: {seconds[name][-1]:.2f} s", file=sys.stderr, flush=True)
+    say(f"{name}: {seconds[name][-1]:.2f} s")
 
 
 def _there_already(scratch: Path, conf: Path, points: int, rounds: int) -> Seconds:
     """Every point is at the remote: the bare listing, and our job with and without its comparison of one old point."""
-    backups = scratch / "many"
-    for number in range(points):
-        _point(backups, time.strftime("%Y%m%d-%H%M%S", time.gmtime(1767225600 + 3600 * number)), 1000)
-    shutil.copytree(backups, scratch / "remote" / "bucket" / "many")
-    params = _params(backups, conf, "many")
+    name = f"many{points}"
+    backups = scratch / name
+    write_points(backups, points)
+    shutil.copytree(backups, scratch / "remote" / "bucket" / name)
+    params = _params(backups, conf, name)
     first = _ours(params)  # fetches the manifests, once
     if len(first["there"]) != points:
         raise RuntimeError(f"{len(first['there'])} of {points} points are there")
     seconds: Seconds = {}
     listing = ("lsjson", "--recursive", "--files-only", "--no-modtime", "--no-mimetype", "--fast-list")
     for _ in range(rounds):
-        _timed(seconds, "bare listing", lambda: _bare(params, *listing, "s3:bucket/many/"))
+        _timed(seconds, "bare listing", lambda: _bare(params, *listing, f"s3:bucket/{name}/"))
+        _timed(seconds, "bare reading of the manifests", lambda: sh(*BARE, str(backups)))
         _timed(seconds, "ours", lambda: _ours(params))
         _timed(seconds, "ours, nothing compared again", lambda: _ours({**params, "check_points": 0}))
     return seconds
@@ -130,13 +110,13 @@ def _there_already(scratch: Path, conf: Path, points: int, rounds: int) -> Secon
 def _transfer(scratch: Path, conf: Path, mib: int, rounds: int) -> Seconds:
     """One large point, new where a small one is already: bare copy and check of the same files, and our job."""
     backups = scratch / "large"
-    _point(backups, "20260101-000000", 1000)
+    write_point(backups, _OLD)
     bare, ours = _params(backups, conf, "bare"), _params(backups, conf, "ours", check_points=0)
     source = (str(backups), "s3:bucket/bare/", "--exclude", ".offsite/**")
     small = (*source[:2], "--include", "/*/*-20260101-*")
     _bare(bare, "copy", "--immutable", *source)
     _ours(ours)
-    _point(backups, "20260102-000000", mib * MIB)
+    write_point(backups, _OLD + 86400, mib * MIB)
     seconds: Seconds = {}
     for _ in range(rounds):
         _timed(seconds, "bare copy", lambda: _bare(bare, "copy", "--immutable", *source))
@@ -148,46 +128,50 @@ def _transfer(scratch: Path, conf: Path, mib: int, rounds: int) -> Seconds:
     return seconds
 
 
-def _table(seconds: Seconds) -> str:
-    rows = [f"| {name} | {median(each):.2f} | {min(each):.2f}–{max(each):.2f} |\n" for name, each in seconds.items()]
-    return "| | seconds | lowest–highest |\n| --- | --- | --- |\n" + "".join(rows)
+def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """Listings at each number of points, then a transfer."""
+    with _server(scratch) as conf:
+        listings = {str(n): _there_already(scratch, conf, n, options.rounds) for n in options.offsite_points}
+        transfer = _transfer(scratch, conf, options.offsite_mb, options.rounds)
+    return {"rounds": options.rounds, "mb": options.offsite_mb, "listings": listings, "transfer": transfer}
 
 
-def _page(options: argparse.Namespace, where: str, listing: Seconds, transfer: Seconds) -> str:
-    middle = {name: median(each) for name, each in transfer.items()}
-    both = middle["bare copy"] + middle["bare check"]
-    again = middle["bare check of the small one"]
-    listed = {name: median(each) for name, each in listing.items()}
+def _table(first: str, seconds: Seconds) -> str:
+    return table([first, "seconds"], [[name, span(each)] for name, each in seconds.items()])
+
+
+def _ratio(seconds: Seconds, above: str, *below: str) -> float:
+    return median(seconds[above]) / sum(median(seconds[name]) for name in below)
+
+
+def text(told: dict[str, Any]) -> str:
+    """The section of the page."""
+    transfer = told["transfer"]
+    listings = "\n\n".join(_table(f"{points} points that are there", each) for points, each in told["listings"].items())
+    again = median(transfer["bare check of the small one"])
+    both = median(transfer["bare copy"]) + median(transfer["bare check"])
     return (
-        "# Offsite copies, measured\n\n"
-        f"To `rclone serve s3` on the same machine, {options.rounds} interleaved rounds, medians. {where}.\n"
-        "Again: `make bench-offsite`, or `python -m benchmarks.offsite --help`.\n\n"
-        f"## {options.points} recovery points that are there already\n\n{_table(listing)}\n"
-        f"Ours ÷ bare listing: {listed['ours'] / listed['bare listing']:.2f}. Ours is the start of Python, the listing, the\n"
-        "file that says whose the prefix is, the catalogs of both sides, and one point compared by hash.\n\n"
-        f"## {options.mb} MiB that are not there\n\n{_table(transfer)}\n"
-        f"Ours ÷ (bare copy + bare check): {middle['ours'] / both:.2f}; the goal is 1.10. This server reads every\n"
-        "object anew for each listing that gives hashes, also where a small file alone is compared (third row); S3 itself\n"
-        "keeps them. Ours compares twice, the data and then the manifests. Without the second reading: "
-        f"{(middle['ours'] - again) / both:.2f}.\n"
+        f"To `rclone serve s3` on the same machine, {told['rounds']} interleaved rounds, medians (lowest–highest); *bare* is rclone\n"
+        f"by hand with the same flags.\n\n{listings}\n\n"
+        "Ours is the start of Python, the listing, the file that says whose the prefix is, the catalogs of both sides, and one\n"
+        f"point compared by hash.\n\n{_table(str(told['mb']) + ' MiB that are not there', transfer)}\n\n"
+        "This server reads every object anew for each listing that gives hashes, also where a small file alone is compared\n"
+        "(third row); S3 itself keeps them. Ours compares twice, the data and then the manifests. Without the second reading,\n"
+        f"ours ÷ (bare copy + bare check) is {(median(transfer['ours']) - again) / both:.2f}.\n"
     )
 
 
-def main(argv: Optional[list[str]] = None) -> None:
-    """Measure, print the report and write it."""
-    options = _options(argv)
-    for folder in (ROOT / ".cache", options.out.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-    with Lock(ROOT / ".cache"), tempfile.TemporaryDirectory(prefix="bench-", dir=ROOT / ".cache") as name:
-        scratch = Path(name)
-        where = machine(scratch)
-        with _server(scratch) as conf:
-            listing = _there_already(scratch, conf, options.points, options.rounds)
-            transfer = _transfer(scratch, conf, options.mb, options.rounds)
-    text = _page(options, where, listing, transfer)
-    print(text)
-    options.out.write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+def goals(told: dict[str, Any]) -> list[list[str]]:
+    """What was to be reached, and what was."""
+    listings, rows = told["listings"], []
+    for points, each in listings.items():
+        bare = ("bare listing", "bare reading of the manifests")
+        rows += goal(
+            f"offsite, {points} points that are there: ours ÷ listing and reading", _ratio(each, "ours", *bare), 2
+        )
+    few, many = min(listings, key=int), max(listings, key=int)
+    if few != many:
+        growth = median(listings[many]["ours"]) / int(many) / (median(listings[few]["ours"]) / int(few))
+        rows += goal(f"offsite: seconds for each point, {many} ÷ {few}", growth, 1.1)
+    new = _ratio(told["transfer"], "ours", "bare copy", "bare check")
+    return rows + goal(f"offsite, {told['mb']} MiB that are new: ours ÷ copy and check", new, 1.1)

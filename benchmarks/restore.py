@@ -1,20 +1,21 @@
-"""Measures restores: downtime and total, the runbook's way and ours, at two sizes. ``python -m benchmarks.restore --help``."""
+"""Restores: downtime and total, the runbook's way and ours, at two sizes."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any, Optional
+from typing import Any
 
 from module_utils.stack_backup import arguments, point, restore
-from module_utils.stack_backup.artifact import Lock
 
-from .report import machine
-from .servers import PROJECT, ROOT, Server, Stack, fill, sh
+from .data import MIB
+from .measure import say
+from .report import goal, span, table
+from .servers import PROJECT, Server, Stack, fill, sh
+
+__all__ = ["add_options", "goals", "measure", "text"]
 
 # What depends on the stores: asks the database all the time, and is healthy when it answers.
 _APP = """  app:
@@ -28,14 +29,16 @@ _APP = """  app:
 _REDIS_MIB = 10
 
 
-def _options(argv: Optional[list[str]]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.restore", description=__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of this section."""
     parser.add_argument(
-        "--sizes", type=int, nargs="+", default=[10, 1000], help="MiB of Postgres tables (default 10 1000)"
+        "--restore-sizes",
+        type=int,
+        nargs="+",
+        default=[10, 150],
+        metavar="MB",
+        help="of Postgres tables (default 10 150)",
     )
-    parser.add_argument("--rounds", type=int, default=3, help="restores by each way (default 3)")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks-restore.md", help="the report")
-    return parser.parse_args(argv)
 
 
 def _params(spec: dict[str, Any], server: Server, backups: Path, **given: Any) -> dict[str, Any]:
@@ -70,21 +73,27 @@ def _runbook(server: Server, dump: Path) -> float:
     return seconds
 
 
-def _ours(server: Server, backups: Path) -> tuple[float, float, dict[str, float]]:
+def _ours(server: Server, backups: Path) -> dict[str, float]:
     """Both stores; the safety backup is part of the total."""
     spec = arguments.STACK_RESTORE
     began = time.monotonic()
     report = restore.restore(_params(spec, server, backups, confirm="bench"))
     total = time.monotonic() - began
     restore.restore(_params(spec, server, backups, confirm="bench", action="drop"))
-    return float(report["downtime_seconds"]), total, report["seconds"]
+    phases = {name: float(report["seconds"][name]) for name in ("switch", "safety")}
+    return {"downtime": float(report["downtime_seconds"]), "total": total, **phases}
+
+
+def _counts(server: Server) -> str:
+    return server.sql("".join(f"SELECT count(*) FROM {name};" for name in ("orders", "events", "ticks", "documents")))
 
 
 def _measure(mib: int, rounds: int, scratch: Path) -> dict[str, list[float]]:
-    seconds: dict[str, list[float]] = {"runbook": [], "downtime": [], "total": []}
+    seconds: dict[str, list[float]] = {}
     with Stack(scratch, ["17"], ["8.0"], more=_APP) as servers:
         server = servers[0]
         fill(servers, {"postgres": mib, "redis": _REDIS_MIB})
+        there = _counts(server)
         backups = scratch / "backups"
         backups.mkdir()
         point.take(_params(arguments.RECOVERY_POINT, server, backups))
@@ -93,58 +102,55 @@ def _measure(mib: int, rounds: int, scratch: Path) -> dict[str, list[float]]:
         server.compose("cp", f"{server.service}:/tmp/runbook.dump", str(runbook_dump))
         for number in range(rounds):
             _healthy()
-            seconds["runbook"].append(_runbook(server, runbook_dump))
-            downtime, total, phases = _ours(server, backups)
-            seconds["downtime"].append(downtime)
-            seconds["total"].append(total)
-            print(
-                f"bench: {mib} MiB, round {number + 1}: runbook {seconds['runbook'][-1]:.1f} s, "
-                f"ours {downtime:.1f} s of {total:.1f} s {phases}",
-                file=sys.stderr,
-                flush=True,
-            )
+            took = {"runbook": _runbook(server, runbook_dump)}
+            runbook = _counts(server)
+            took.update(_ours(server, backups))
+            if {runbook, _counts(server)} != {there}:
+                raise RuntimeError(
+                    f"rows are missing after a restore: {there!r} became {runbook!r}, {_counts(server)!r}"
+                )
+            for name, value in took.items():
+                seconds.setdefault(name, []).append(value)
+            say(f"restore of {mib} MiB, round {number + 1}: " + ", ".join(f"{n} {v:.1f} s" for n, v in took.items()))
     return seconds
 
 
-def _page(done: dict[int, dict[str, list[float]]], rounds: int, where: str) -> str:
-    rows = []
-    for mib, seconds in done.items():
-        runbook, downtime, total = (median(seconds[name]) for name in ("runbook", "downtime", "total"))
-        spans = [
-            f"{median(s):.1f} ({min(s):.1f}–{max(s):.1f})"
-            for s in (seconds["runbook"], seconds["downtime"], seconds["total"])
-        ]
-        rows.append(f"| {mib} MiB | {' | '.join(spans)} | {downtime / runbook:.2f} | {total / runbook:.2f} |")
-    sizes = list(done)
-    growth = median(done[sizes[-1]]["downtime"]) / median(done[sizes[0]]["downtime"])
+def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """Both ways at each size."""
+    done = {}
+    for mib in options.restore_sizes:
+        folder = scratch / str(mib)
+        folder.mkdir()
+        done[str(mib)] = _measure(mib, options.rounds, folder)
+    return {"rounds": options.rounds, "seconds": done}
+
+
+def text(told: dict[str, Any]) -> str:
+    """The section of the page."""
+    columns = {
+        "runbook": "runbook: all of it is downtime",
+        "downtime": "ours: downtime",
+        "switch": "of it, the switch",
+        "safety": "ours: the safety backup",
+        "total": "ours: in all",
+    }
+    rows = [[f"{mib} MiB", *(span(seconds[name]) for name in columns)] for mib, seconds in told["seconds"].items()]
     return (
-        "# Restores, measured\n\n"
-        f"Postgres 17 and Redis 8.0 ({_REDIS_MIB} MiB) with a dependent that is healthy when it can ask the database;\n"
-        f"{rounds} interleaved rounds, medians (lowest–highest), seconds. {where}.\n"
-        "Again: `make bench-restore`, or `python -m benchmarks.restore --help`.\n\n"
-        "| tables | runbook: all of it is downtime | ours: downtime | ours: in all, with the safety backup "
-        "| downtime / runbook | all / runbook |\n| --- | --- | --- | --- | --- | --- |\n" + "\n".join(rows) + "\n\n"
-        f"Downtime at {sizes[-1]} MiB against {sizes[0]} MiB: {growth:.2f} times.\n\n"
+        f"Postgres 17 and Redis 8.0 ({_REDIS_MIB} MiB) with a dependent that is healthy when it can ask the database; "
+        f"{told['rounds']} interleaved rounds,\nmedians (lowest–highest), seconds.\n\n"
+        f"{table(['tables', *columns.values()], rows)}\n\n"
         "The runbook's restore is of Postgres alone, into a database that it dropped first; ours is of both stores, with the\n"
-        "old data kept.\n"
+        "old data kept and a safety backup in its seconds.\n"
     )
 
 
-def main(argv: Optional[list[str]] = None) -> None:
-    """Measure, print the report and write it."""
-    options = _options(argv)
-    for folder in (ROOT / ".cache", options.out.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-    done = {}
-    with Lock(ROOT / ".cache"):
-        for mib in options.sizes:
-            with tempfile.TemporaryDirectory(prefix="bench-", dir=ROOT / ".cache") as name:
-                where = machine(Path(name))
-                done[mib] = _measure(mib, options.rounds, Path(name))
-    text = _page(done, options.rounds, where)
-    print(text)
-    options.out.write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+def goals(told: dict[str, Any]) -> list[list[str]]:
+    """What was to be reached, and what was."""
+    middle = {mib: {name: median(each) for name, each in seconds.items()} for mib, seconds in told["seconds"].items()}
+    small, large = min(middle, key=int), max(middle, key=int)
+    total = middle[large]["total"] / middle[large]["runbook"]
+    rows = goal(f"restore of {large} MiB: stack-backup in all ÷ runbook", total, 0.7, size=int(large) * MIB)
+    if small != large:
+        growth = middle[large]["downtime"] / middle[small]["downtime"]
+        rows += goal(f"restore: downtime at {large} MiB ÷ at {small} MiB", growth, 1.1, size=int(large) * MIB)
+    return rows

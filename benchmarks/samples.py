@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Optional, Sequence
 
-__all__ = ["Sample", "Summary", "ratio", "summaries"]
+__all__ = ["Request", "Sample", "Summary", "longest_gap", "percentile", "ratio", "summaries", "within"]
+
+Request = tuple[float, float]  # when its answer came, seconds since 1970, and how long it took, seconds
 
 
 @dataclass(frozen=True)
@@ -65,3 +68,23 @@ def ratio(done: dict[tuple[str, str], Summary], data: str, way: str, other: str)
     """Median seconds of ``way`` for each of ``other``'s; None where one was not measured."""
     above, below = done.get((data, way)), done.get((data, other))
     return above.seconds / below.seconds if above and below else None
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least ``share`` of all do not exceed; 0 of none."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)] if values else 0.0
+
+
+def within(requests: Sequence[Request], begin: float, end: float) -> list[Request]:
+    """Those that were answered in that time."""
+    return [request for request in requests if begin <= request[0] < end]
+
+
+def longest_gap(requests: Sequence[Request], begin: float, end: float) -> float:
+    """The longest time without an answer that reaches into ``begin`` to ``end``; the requests are in order of time.
+
+    It counts from ``begin`` on, and also past ``end``: what a backup began may end later than it.
+    """
+    times = [when for when, _took in requests] or [begin]
+    times = [min(begin, times[0]), *times, max(end, times[-1])]  # before the first and after the last nothing is known
+    return max(later - max(first, begin) for first, later in zip(times, times[1:]) if later > begin and first < end)

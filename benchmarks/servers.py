@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,21 +13,22 @@ from typing import Optional, Sequence
 
 from .data import MIB, REDIS_BATCH, REDIS_SCRIPT, postgres_sql
 
-__all__ = ["PROJECT", "Server", "Stack", "fill", "sh"]
+__all__ = ["NETWORK", "PROJECT", "ROOT", "Server", "Stack", "fill", "sh"]
 
 ROOT = Path(__file__).resolve().parent.parent
 # A checkout's own: another one may be measured beside it.
 PROJECT = f"stack-backup-bench-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:6]}"
-# fsync=off and autovacuum=off make the filling quick and the rounds alike; a dump only reads.
+NETWORK = f"{PROJECT}_default"  # where the servers answer by the names of their services
+# autovacuum=off makes the rounds alike.
 _POSTGRES = """  {name}:
     image: {image}
-    command: postgres -c fsync=off -c autovacuum=off -c max_wal_size=8GB
+    command: postgres -c autovacuum=off -c max_wal_size=8GB
     environment: {{POSTGRES_PASSWORD: bench, POSTGRES_USER: bench, POSTGRES_DB: bench}}
     shm_size: 256m
 """
 _REDIS = """  {name}:
     image: {image}
-    command: redis-server --save ""
+    command: redis-server --save "" --protected-mode no
 """
 
 
@@ -80,6 +82,17 @@ class Server:
         argv = ("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "bench", "-d", "bench")
         return self.exec(*argv, stdin=sql).strip()
 
+    def beside(self, folder: Path, shell: str, network: str = NETWORK, more: Sequence[str] = ()) -> str:
+        """A shell command in a throw-away container of the same image, ``folder`` is its /out; ``more``: options."""
+        argv = ["docker", "run", "--rm", "--user", f"{os.getuid()}:{os.getgid()}", "--network", network, *more]
+        argv += ["--mount", f"type=bind,source={folder},target=/out", "--env", "PGPASSWORD=bench"]
+        return sh(*argv, "--entrypoint", "sh", self.image, "-ec", shell)
+
+    @property
+    def inside(self) -> str:
+        """The network in which the server answers on 127.0.0.1, without a password."""
+        return f"container:{self.container}"
+
     def exact_version(self) -> str:
         """As the server tells it, with the build."""
         if self.engine == "postgres":
@@ -102,7 +115,10 @@ class Server:
         """Fill it with ``mib`` MiB of mixed data."""
         self.wait()
         if self.engine == "postgres":
+            # The filling alone goes without fsync: what is measured afterwards is a server as people run it.
+            self.sql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
             self.sql(postgres_sql(mib))
+            self.sql("ALTER SYSTEM RESET fsync; SELECT pg_reload_conf();")
             self.size = int(
                 self.sql(
                     "SELECT sum(pg_table_size(oid)) FROM pg_class "

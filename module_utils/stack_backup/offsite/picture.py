@@ -73,16 +73,13 @@ class _Listing(catalog.Folder):
         """The names that can't be files of a backup folder."""
         return sorted(name for name in sizes if name != MARK and self.root / name not in self._sizes)
 
-    def names(self, folder: Path) -> list[str]:
-        return self._inside[folder]
+    def kinds(self, folder: Path) -> dict[str, str]:
+        return {name: "file" if folder / name in self._sizes else "folder" for name in self._inside[folder]}
 
-    def kind(self, path: Path) -> str:
-        return "file" if path in self._sizes else "folder" if path in self._inside else ""
-
-    def sizes(self, path: Path) -> dict[str, int]:
+    def sizes(self, path: Path) -> Optional[dict[str, int]]:
         if path in self._sizes:
             return {path.name: self._sizes[path]}
-        return {name: self._sizes[path / name] for name in self._inside[path]}
+        return {name: self._sizes[path / name] for name in self._inside[path]} if path in self._inside else None
 
     def text(self, path: Path) -> str:
         return self._content(str(path.relative_to(self.root))).decode("utf-8") if path in self._sizes else ""
