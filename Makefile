@@ -5,11 +5,11 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_HOME := $(CURDIR)/.ansible
 unexport AWS_CA_BUNDLE
 
-.PHONY: help setup demo test bench bench-restore bench-offsite lint unit integration molecule clean
+.PHONY: help setup demo test bench bench-restore bench-offsite docs lint unit integration molecule clean
 .NOTPARALLEL:
 help:
 	@sed -n 's/^# //p' Makefile
-	@echo 'make lint, unit, integration, molecule: the parts of make test, without setup.   make clean: remove the demo stack and caches.'
+	@echo 'make lint, unit, integration, molecule: the parts of make test, without setup.   make docs: write docs/reference.   make clean: remove the demo stack and caches.'
 
 setup:
 	@scripts/setup/engine.sh
@@ -29,6 +29,9 @@ bench-restore: setup
 
 bench-offsite: setup
 	python -m benchmarks.offsite $(BENCH)
+
+docs:
+	python scripts/reference.py
 
 lint:
 	ruff check .
