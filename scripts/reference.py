@@ -1,5 +1,7 @@
 """Writes docs/reference/ from what Ansible itself reads: the roles' argument specs, the modules' DOCUMENTATION.
 
+And into docs/manual-restore.md what ``stack-backup restore-help`` prints of an example.
+
 python scripts/reference.py: write.   --check: say what is not current, and fail.
 """
 
@@ -15,9 +17,14 @@ from typing import Any, Iterable, Iterator
 
 import yaml
 
-__all__ = ["inventory", "modules", "pages"]
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from module_utils.stack_backup import manual  # noqa: E402
+from module_utils.stack_backup.catalog import Backup  # noqa: E402
+
+__all__ = ["inventory", "manual_restore", "modules", "pages"]
+
 _ROLES = ("stack", "backup", "restore", "verify", "retention", "offsite", "offsite_info", "schedule", "monitor")
 # Variables whose items a module's options describe.
 _ITEMS = {
@@ -158,11 +165,63 @@ def inventory(documented: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+_POINT = "20261124-021500"
+_SITE = {
+    "stack": "trading",
+    "project_dir": "/srv/trading",
+    "stores": [
+        {"name": "postgres", "engine": "postgres", "service": "postgres"},
+        {"name": "redis", "engine": "redis", "service": "redis", "password_file": "/run/secrets/redis_password"},
+    ],
+}
+_ROW = {"datcollate": "en_US.utf8", "datctype": "en_US.utf8", "datlocprovider": "c"}
+_DATABASE = {
+    "name": "trading",
+    "owner": "trading",
+    "encoding": "UTF8",
+    "tablespace": "pg_default",
+    "comment": None,
+    "acl": ["=Tc/trading", "trading=CTc/trading", "trading_reader=c/trading"],
+    "catalog": {**_ROW, "datistemplate": False, "datconnlimit": -1},
+    "settings": [{"role": None, "config": ["timezone=UTC"]}],
+}
+_POSTGRES = {
+    "engine": "postgres",
+    "server_version": 170006,
+    "artifact": {"format": "custom", "size": 394000000, "sha256": "3f" * 32},
+    "globals": {"passwords": True, "sha256": "9a" * 32},
+    "database": _DATABASE,
+    "counts": {"rows": {"public.orders": 1204117}},
+}
+_REDIS = {
+    "engine": "redis",
+    "server_version": "8.0.2",
+    "artifact": {"format": "rdb", "size": 21000000, "sha256": "c5" * 32, "rdb": {"redis-ver": "8.0.2"}},
+    "counts": {"keys": 40213},
+}
+
+
+def manual_restore() -> str:
+    """docs/manual-restore.md, with the script of an example between its marks."""
+    folder = Path("/var/backups/trading")
+    backups = {
+        name: Backup(name, _POINT, folder / name / f"{name}-{_POINT}{suffix}", manifest)
+        for name, suffix, manifest in (("postgres", ".dump", _POSTGRES), ("redis", ".rdb", _REDIS))
+    }
+    page = (ROOT / "docs/manual-restore.md").read_text()
+    begin, end = "<!-- restore-help -->\n", "<!-- end -->"
+    before, after = page[: page.index(begin)], page[page.index(end) :]
+    return f"{before}{begin}```sh\n{''.join(manual.script(_SITE, _POINT, backups))}```\n{after}"
+
+
 def pages() -> dict[Path, str]:
     """Every page that is written, by its path."""
     documented = _documented()
-    folder = ROOT / "docs" / "reference"
-    return {folder / "inventory.md": inventory(documented), folder / "modules.md": modules(documented)}
+    return {
+        ROOT / "docs/reference/inventory.md": inventory(documented),
+        ROOT / "docs/reference/modules.md": modules(documented),
+        ROOT / "docs/manual-restore.md": manual_restore(),
+    }
 
 
 def main() -> int:
