@@ -6,11 +6,11 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_HOME := $(CURDIR)/.ansible
 unexport AWS_CA_BUNDLE
 
-.PHONY: help setup demo test bench lint unit integration molecule faults clean
+.PHONY: help setup demo test bench docs lint unit integration molecule faults clean
 .NOTPARALLEL:
 help:
 	@sed -n 's/^# //p' Makefile
-	@echo 'make lint, unit, integration, molecule: the parts of make test, without setup.   make clean: remove the demo stack and caches.'
+	@echo 'make lint, unit, integration, molecule: the parts of make test, without setup.   make docs: write docs/reference.   make clean: remove the demo stack and caches.'
 
 setup:
 	@scripts/setup/engine.sh
@@ -24,6 +24,9 @@ test: setup lint unit integration molecule
 
 bench: setup
 	python -m benchmarks $(BENCH)
+
+docs:
+	python scripts/reference.py
 
 lint:
 	ruff check .

@@ -23,7 +23,8 @@ control node by playbooks/restore.yml.
 _EPILOG = """\
 exit status:
   run, verify   0 done, 1 the job failed
-  list, status  0 shown; status: 1 when a job failed at its last run
+  list, status, restore-help
+                0 shown; status: 1 when a job failed at its last run
   check         as monitoring plugins: 0 ok, 1 warning, 2 critical, 3 unknown (not configured, or it failed itself)
   any           2 wrong usage or configuration (check: 3)
 
@@ -31,6 +32,7 @@ examples:
   stack-backup run backup                 a recovery point now
   stack-backup list --stack trading       what there is to restore
   stack-backup status --json              for a program
+  stack-backup restore-help               how to restore the newest point by hand, without this program
 
 files:
   /etc/stack-backup/<stack>.json          the jobs (another folder: STACK_BACKUP_ETC)
@@ -45,8 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     shown = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("stack-backup", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=shown)
     parser.add_argument("--version", action="version", version=f"stack-backup {__version__}")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--stack", metavar="NAME", help="which stack; may be left out where the host has one")
+    named = argparse.ArgumentParser(add_help=False)
+    named.add_argument("--stack", metavar="NAME", help="which stack; may be left out where the host has one")
+    common = argparse.ArgumentParser(add_help=False, parents=[named])
     common.add_argument("--json", action="store_true", help="answer in JSON")
     runs = argparse.ArgumentParser(add_help=False)
     runs.add_argument(
@@ -64,6 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("status", parents=[common], help="show how each job went last, and the newest recovery point")
     commands.add_parser("check", parents=[common, runs], help="look whether all is well, as a monitoring plugin")
     commands.add_parser("verify", parents=[common, runs], help="run the job verify: a drill of the newest point")
+    manual = commands.add_parser(
+        "restore-help", parents=[named], help="print the commands that restore a point by hand, as a shell script"
+    )
+    manual.add_argument("--point", metavar="ID", default="latest", help="which recovery point (%(default)s)")
     validate = commands.add_parser("validate", help="only read a configuration file, and say what is wrong in it")
     validate.add_argument("file", metavar="FILE", type=Path)
     return parser
@@ -80,6 +87,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         stack = config.find(asked.stack)
         if asked.command == "list":
             return _list(stack, asked.json)
+        if asked.command == "restore-help":
+            return _restore_help(stack, asked.point)
         if asked.command == "status":
             return _status(stack, asked.json)
         return _run(stack, job, asked)
@@ -130,6 +139,15 @@ def _list(stack: config.Config, as_json: bool) -> int:
         _say_json({"stack": stack.stack, **found})
     else:
         print("\n".join(report.listing(found)))
+    return 0
+
+
+def _restore_help(stack: config.Config, point: str) -> int:
+    from . import manual  # as _run
+
+    found = catalog.read(stack.backup_dir, stack.stack)
+    chosen = found.choose(point)
+    print("".join(manual.script(stack.site, chosen, found.points[chosen])), end="")
     return 0
 
 

@@ -37,6 +37,15 @@ class Config:
         return self.jobs[name]
 
     @property
+    def site(self) -> dict[str, Any]:
+        """The parameters of a job that knows the stack's stores and its Compose project. Raises BackupError."""
+        every = (params for job in self.jobs.values() for _module, params in job)
+        found = next((params for params in every if params.get("stores")), None)
+        if found is None:
+            raise BackupError(f"no job of stack {self.stack} names its stores: {_INSTALL} again")
+        return found
+
+    @property
     def check(self) -> Optional[dict[str, Any]]:
         """The parameters of its monitoring, if it has one."""
         return next((params for module, params in self.jobs.get("check", []) if module == "stack_check"), None)

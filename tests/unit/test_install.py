@@ -51,7 +51,17 @@ def test_an_answer_imports_what_it_needs_and_no_more(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ENGINE.parent)}
     loaded = subprocess.run(argv, capture_output=True, text=True, check=True, env=environment).stdout.split()
     ours = {name.removeprefix("stack_backup.") for name in loaded if name.startswith("stack_backup.")}
-    assert not ours & {"containers", "point", "restore", "postgres", "redis", "monitor", "runner", "offsite.rclone"}
+    assert not ours & {
+        "containers",
+        "manual",
+        "point",
+        "restore",
+        "postgres",
+        "redis",
+        "monitor",
+        "runner",
+        "offsite.rclone",
+    }
     assert not set(loaded) & {"ssl", "smtplib", "logging", "statistics", "concurrent.futures"}
 
 
