@@ -13,7 +13,7 @@ from .samples import Summary, ratio
 from .servers import Server, sh
 from .ways import WAYS
 
-__all__ = ["Run", "machine", "page"]
+__all__ = ["Run", "machine", "page", "table"]
 
 Done = dict[tuple[str, str], Summary]
 _MEMORY = 64  # MiB
@@ -49,7 +49,8 @@ def machine(folder: Path) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table that also reads well as text."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in [head, *rows]]
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
@@ -77,7 +78,7 @@ def _backups(run: Run, done: Done) -> str:
                 _times(ratio(done, data, "runbook", way)),
             ]
         )
-    return _table(["data", "way", "seconds", "min–max", "MiB/s", "file, MiB", "÷ bare", "runbook ÷ it"], rows)
+    return table(["data", "way", "seconds", "min–max", "MiB/s", "file, MiB", "÷ bare", "runbook ÷ it"], rows)
 
 
 def _steps(done: Done) -> str:
@@ -90,7 +91,7 @@ def _steps(done: Done) -> str:
         for (data, way), told in ours.items()
     ]
     text = "*rest*: Python's start, finding the containers, removing the throw-away container."
-    return f"\n## How stack-backup's seconds divide\n\n{_table(['data', 'way', *names, 'rest'], rows)}\n\n{text}\n"
+    return f"\n## How stack-backup's seconds divide\n\n{table(['data', 'way', *names, 'rest'], rows)}\n\n{text}\n"
 
 
 def _goals(run: Run, done: Done) -> str:
@@ -120,7 +121,7 @@ def _goals(run: Run, done: Done) -> str:
     if peaks:
         child = max(told.child for told in done.values()) / MIB
         text = f"\n\nThe largest program that the engine starts, docker's client, takes {child:.0f} MiB at any size."
-    return _table(["goal", "limit", "measured", "met"], rows) + text if rows else "Nothing to compare was measured."
+    return table(["goal", "limit", "measured", "met"], rows) + text if rows else "Nothing to compare was measured."
 
 
 def page(run: Run, done: Done) -> str:
