@@ -5,7 +5,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_HOME := $(CURDIR)/.ansible
 unexport AWS_CA_BUNDLE
 
-.PHONY: help setup demo test bench bench-restore bench-offsite lint unit integration molecule clean
+.PHONY: help setup demo test bench bench-restore bench-offsite bench-fleet lint unit integration molecule clean
 .NOTPARALLEL:
 help:
 	@sed -n 's/^# //p' Makefile
@@ -29,6 +29,9 @@ bench-restore: setup
 
 bench-offsite: setup
 	python -m benchmarks.offsite $(BENCH)
+
+bench-fleet: setup
+	python -m benchmarks.fleet $(BENCH)
 
 lint:
 	ruff check .

@@ -106,7 +106,7 @@ def _idle(fleet: Fleet, hosts: int, forks: int) -> list[Idle]:
         if spent.code:
             raise RuntimeError(f"{words}: {spent.said[-2000:]}")
         _say(f"idle, {words}: {spent.seconds:.1f} s, {spent.cpu:.1f} s of processor, {spent.memory / MIB:.0f} MiB")
-        done.append(Idle(words, spent))
+        done.append(Idle(words, hosts, spent))
     return done
 
 
@@ -151,6 +151,7 @@ def _broken(fleet: Fleet) -> tuple[dict[str, str], Spent]:
     wanted = set(fleet.names) - set(broken)
     if not spent.code or done != wanted or told != wanted or set(report) != set(fleet.names):
         raise RuntimeError(f"exit code {spent.code}; done {sorted(done)}, told {sorted(told)}: {spent.said[-3000:]}")
+    _say(f"{len(broken)} of {len(fleet.names)} hosts broken: {spent.seconds:.1f} s, exit code {spent.code}")
     return {name: str(report[name]["msg"]) for name in broken}, spent
 
 
@@ -166,11 +167,11 @@ def main(argv: Optional[list[str]] = None) -> None:
         most = max(hosts for hosts, _forks in options.runs)
         _say(f"starting {most} hosts")
         with Fleet(scratch, most, options.image) as fleet:
-            idle = _idle(fleet, most, 20)
-            elsewhere = [_elsewhere(fleet, most, forks) for forks in _FORKS]
             _backup(fleet, min(most, 5), 5)  # once, for the page cache
             backups = [_backup(fleet, hosts, forks) for hosts, forks in options.runs]
             broken, spent = _broken(fleet)
+            elsewhere = [_elsewhere(fleet, most, forks) for forks in _FORKS]
+            idle = _idle(fleet, min(most, 20), 20)
     text = page(where, backups, elsewhere, idle, broken, spent)
     print(text)
     options.out.write_text(text, encoding="utf-8")

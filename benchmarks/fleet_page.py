@@ -28,6 +28,7 @@ class Idle:
     """One run of a play that does nothing."""
 
     words: str
+    hosts: int
     spent: Spent
 
 
@@ -48,14 +49,14 @@ def _runs(runs: Sequence[Measured], beside: str) -> str:
     return table(head, rows)
 
 
-def _idles(idle: Sequence[Idle], hosts: int) -> str:
+def _idles(idle: Sequence[Idle]) -> str:
     first = idle[0].spent
     rows = [
         [
             one.words,
             f"{one.spent.seconds:.1f}",
             f"{one.spent.seconds / first.seconds:.2f}",
-            f"{one.spent.cpu / hosts:.2f}",
+            f"{one.spent.cpu / one.hosts:.2f}",
             f"{one.spent.memory / MIB:.0f}",
         ]
         for one in idle
@@ -98,9 +99,9 @@ many machines look from the control node. *ideal*: the seconds of those waits al
 
 ## Ansible alone
 
-Three tasks that reach the host, as many as backup.yml has, and do nothing there: {hosts} hosts, 20 forks.
+Three tasks that reach the host, as many as backup.yml has, and do nothing there: {idle[0].hosts} hosts, 20 forks.
 
-{_idles(idle, hosts)}
+{_idles(idle)}
 
 ## One host in twenty broken
 
