@@ -47,7 +47,8 @@ _WAYS: list[tuple[str, dict[str, str], tuple[str, ...]]] = [
 
 
 _FORKS = (5, 10, 20, 50)
-_RUNS = [(hosts, forks) for hosts in (10, 50, 100) for forks in _FORKS if forks <= hosts]
+# Not 50 at once: one engine on few cores has no time for them, which says nothing of 50 machines.
+_RUNS = [(hosts, forks) for hosts in (10, 50, 100) for forks in _FORKS[:3] if forks <= hosts]
 
 
 def _run(text: str) -> tuple[int, int]:
@@ -63,7 +64,7 @@ def _options(argv: Optional[list[str]]) -> argparse.Namespace:
         type=_run,
         default=_RUNS,
         metavar="HOSTSxFORKS",
-        help="default: 10, 50, 100 hosts, 5 to 50 forks",
+        help="default: 10, 50, 100 hosts, 5 to 20 forks",
     )
     parser.add_argument("--image", default="stack-backup-host:13", help="of the hosts (default stack-backup-host:13)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks-fleet.md", help="the report")
@@ -87,9 +88,10 @@ def _backup(fleet: Fleet, hosts: int, forks: int) -> Measured:
     before = {name: fleet.whole(name) for name in names}
     spent = _play(fleet, _BACKUP, hosts, forks)
     late = [name for name in names if len(fleet.whole(name) - before[name]) != 1]
+    report = fleet.report()
     if spent.code or late:
-        raise RuntimeError(f"no new recovery point of {', '.join(late)}: {spent.said[-2000:]}")
-    took = median(told["seconds"] for told in fleet.report().values())
+        raise RuntimeError("no new recovery point: " + "; ".join(f"{name}: {report[name].get('msg')}" for name in late))
+    took = median(told["seconds"] for told in report.values())
     _say(
         f"{hosts} hosts, {forks} forks: {spent.seconds:.1f} s, {spent.cpu:.1f} s of processor, {spent.memory / MIB:.0f} MiB"
     )
@@ -151,8 +153,11 @@ def _broken(fleet: Fleet) -> tuple[dict[str, str], Spent]:
     wanted = set(fleet.names) - set(broken)
     if not spent.code or done != wanted or told != wanted or set(report) != set(fleet.names):
         raise RuntimeError(f"exit code {spent.code}; done {sorted(done)}, told {sorted(told)}: {spent.said[-3000:]}")
-    _say(f"{len(broken)} of {len(fleet.names)} hosts broken: {spent.seconds:.1f} s, exit code {spent.code}")
-    return {name: str(report[name]["msg"]) for name in broken}, spent
+    _say(
+        f"{len(broken)} of {len(fleet.names)} hosts broken: {spent.seconds:.1f} s, {spent.cpu:.1f} s of processor, {spent.memory / MIB:.0f} MiB"
+    )
+    folder = str(fleet.inventory.parent)
+    return {name: str(report[name]["msg"]).replace(folder, "…") for name in broken}, spent
 
 
 def main(argv: Optional[list[str]] = None) -> None:
@@ -169,9 +174,9 @@ def main(argv: Optional[list[str]] = None) -> None:
         with Fleet(scratch, most, options.image) as fleet:
             _backup(fleet, min(most, 5), 5)  # once, for the page cache
             backups = [_backup(fleet, hosts, forks) for hosts, forks in options.runs]
-            broken, spent = _broken(fleet)
             elsewhere = [_elsewhere(fleet, most, forks) for forks in _FORKS]
             idle = _idle(fleet, min(most, 20), 20)
+            broken, spent = _broken(fleet)  # the last: it leaves hosts behind that are down
     text = page(where, backups, elsewhere, idle, broken, spent)
     print(text)
     options.out.write_text(text, encoding="utf-8")

@@ -1,5 +1,7 @@
 """The benchmark's own arithmetic."""
 
+from benchmarks import fleet_page
+from benchmarks.control import Spent
 from benchmarks.report import Run, page
 from benchmarks.samples import Sample, ratio, summaries
 
@@ -40,10 +42,14 @@ def test_medians_extremes_and_ratios():
     assert ratio(done, REDIS.title, "ours", "bare") is None
 
 
+def rows_of(text):
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+
+
 def test_the_page_tells_which_goals_are_met():
     run = Run("--rounds 3", 3, [PG, REDIS], f"{PG.title} + {REDIS.title}", "2 cores", 31 * MIB, 60.0)
     text = page(run, summaries(samples()))
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    rows = rows_of(text)
     goals = {row[0]: row[2:] for row in rows if len(row) == 4}
     assert goals["Postgres 17: stack-backup ÷ bare"] == ["1.04", "yes"]
     assert goals["Postgres 17: runbook ÷ stack-backup"] == ["4.04", "**no**"]
@@ -51,3 +57,16 @@ def test_the_page_tells_which_goals_are_met():
     assert goals["peak memory of the engine"] == ["65.00 MiB", "**no**"]
     assert "Redis 8.0: stack-backup ÷ bare" not in goals
     assert [row[5] for row in rows if row[0] == "Postgres 17" and row[1] == "stack-backup"] == ["1"]
+
+
+def test_a_fleets_page_divides_by_its_hosts():
+    runs = [fleet_page.Measured(50, 20, Spent(0, "", 100.0, 25.0, 300 * MIB), 6.0)]
+    idle = [
+        fleet_page.Idle("first", 20, Spent(0, "", 10.0, 8.0, MIB)),
+        fleet_page.Idle("slow", 20, Spent(0, "", 25.0, 9.0, MIB)),
+    ]
+    text = fleet_page.page("2 cores", runs, runs, idle, {"h001": "no\nroute"}, Spent(2, "", 60.0, 1.0, MIB))
+    rows = rows_of(text)
+    assert rows.count(["50", "20", "100", "2.00", "6.0", "0.50", "300"]) == 2
+    assert ["slow", "25.0", "2.50", "0.45", "1"] in rows and ["h001", "no route"] in rows
+    assert "1 of 50 hosts, 20 forks: 60 s, exit code 2" in text
