@@ -6,7 +6,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_HOME := $(CURDIR)/.ansible
 unexport AWS_CA_BUNDLE
 
-.PHONY: help setup demo test bench docs lint unit integration molecule faults clean
+.PHONY: help setup demo test bench bench-fleet docs lint unit integration molecule faults clean
 .NOTPARALLEL:
 help:
 	@sed -n 's/^# //p' Makefile
@@ -27,6 +27,9 @@ bench: setup
 
 docs:
 	python scripts/reference.py
+
+bench-fleet: setup
+	python -m benchmarks.fleet $(BENCH)
 
 lint:
 	ruff check .

@@ -48,6 +48,7 @@ class Server:
     version: str
     project_dir: Path
     size: int = 0
+    project: str = PROJECT
 
     @property
     def service(self) -> str:
@@ -67,11 +68,11 @@ class Server:
     @property
     def container(self) -> str:
         """Its container."""
-        return f"{PROJECT}-{self.service}-1"
+        return f"{self.project}-{self.service}-1"
 
     def compose(self, *args: str) -> str:
         """``docker compose`` in the project."""
-        return sh("docker", "compose", "--project-directory", str(self.project_dir), "-p", PROJECT, *args)
+        return sh("docker", "compose", "--project-directory", str(self.project_dir), "-p", self.project, *args)
 
     def exec(self, *argv: str, stdin: Optional[str] = None) -> str:
         """A program in the container."""
@@ -137,16 +138,18 @@ class Server:
 class Stack:
     """``with Stack(...) as servers:`` they run while the block does."""
 
-    def __init__(self, folder: Path, postgres: Sequence[str], redis: Sequence[str], more: str = "") -> None:
+    def __init__(
+        self, folder: Path, postgres: Sequence[str], redis: Sequence[str], more: str = "", project: str = PROJECT
+    ) -> None:
         """``more``: further services, as compose.yml has them."""
-        self._folder, self._more = folder, more
+        self._folder, self._more, self._project = folder, more, project
         self.servers = [
-            *(Server("postgres", version, folder) for version in postgres),
-            *(Server("redis", version, folder) for version in redis),
+            *(Server("postgres", version, folder, project=project) for version in postgres),
+            *(Server("redis", version, folder, project=project) for version in redis),
         ]
 
     def _down(self) -> None:
-        sh("docker", "compose", "-p", PROJECT, "down", "--volumes", "--timeout", "1")
+        sh("docker", "compose", "-p", self._project, "down", "--volumes", "--timeout", "1")
 
     def __enter__(self) -> list[Server]:
         texts = {"postgres": _POSTGRES, "redis": _REDIS}

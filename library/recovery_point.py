@@ -20,6 +20,15 @@ options:
     type: list
     elements: str
     default: []
+  slots_dir:
+    description:
+      - Folder that several stacks share, such as the mount point of their disk, also over NFS. Only I(slots) of them take
+        a recovery point at once; others wait for their turn, within I(timeout).
+    type: str
+  slots:
+    description: How many at once. The same for all that share the folder.
+    type: int
+    default: 1
 attributes:
   check_mode:
     description: Connects to every store and looks at the disk, pins nothing.

@@ -154,6 +154,8 @@ RECOVERY_POINT: Spec = {
     **_ID,
     **_STORES,
     "quiesce": {"type": "list", "elements": "str", "default": []},
+    "slots_dir": {"type": "str"},
+    "slots": {"type": "int", "default": 1},
 }
 POSTGRES_DUMP: Spec = {**_JOB, **_LIMITS, **_ID, **_STORE, **_POSTGRES}
 REDIS_DUMP: Spec = {**_JOB, **_LIMITS, **_ID, **_STORE, **_REDIS}

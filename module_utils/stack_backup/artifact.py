@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import stat
+import time
 from pathlib import Path
 from typing import Any, Mapping, Optional, Sequence, Union
 
@@ -19,6 +20,7 @@ from .process import Deadline
 __all__ = [
     "Lock",
     "Partial",
+    "Slot",
     "check_backup_dir",
     "digest",
     "free_bytes",
@@ -32,6 +34,7 @@ __all__ = [
 
 SUFFIX = {"postgres": ".dump", "redis": ".rdb"}
 _BLOCK = 1024 * 1024
+_WAIT = 0.5  # seconds between two looks for a free slot
 
 
 def manifest_path(backup_dir: Path, store: str, point: str) -> Path:
@@ -157,6 +160,18 @@ def uncache(paths: Sequence[Path]) -> None:
                 os.close(descriptor)
 
 
+def _open_lock(path: Path) -> int:
+    descriptor = None
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        hand_over(descriptor, path.parent)
+    except OSError as error:
+        if descriptor is not None:
+            os.close(descriptor)
+        raise BackupError(f"the lock {path} can't be opened: {error.strerror}: mend its owner or mode") from None
+    return descriptor
+
+
 class Lock:
     """One job per stack at a time: a lock on the backup folder that dies with its process."""
 
@@ -165,14 +180,7 @@ class Lock:
         self._descriptor: Optional[int] = None
 
     def __enter__(self) -> None:
-        try:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-            hand_over(self._descriptor, self._path.parent)
-        except OSError as error:
-            self.__exit__()
-            raise BackupError(
-                f"the lock {self._path} can't be opened: {error.strerror}: mend its owner or mode"
-            ) from None
+        self._descriptor = _open_lock(self._path)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -186,6 +194,40 @@ class Lock:
             os.write(self._descriptor, f"{os.getpid()}\n".encode())
         except OSError:  # a full disk must not keep the job from telling so itself
             pass
+
+    def __exit__(self, *_exc: object) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+
+class Slot:
+    """One of ``count`` places in a folder that stacks share, also of several machines: who finds none free waits.
+
+    A place is a lock that dies with its process, so nobody need count or clean up.
+    """
+
+    def __init__(self, folder: Path, count: int, deadline: Deadline) -> None:
+        if count < 1:
+            raise BackupError(f"backup_slots is {count}: it must be 1 or more")
+        self._paths = [folder / f".stack-backup-slot-{number}" for number in range(1, count + 1)]
+        self._deadline = deadline
+        self._descriptor: Optional[int] = None
+
+    def __enter__(self) -> None:
+        while self._descriptor is None:
+            for path in self._paths:
+                descriptor = _open_lock(path)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    os.close(descriptor)
+                except OSError as error:
+                    os.close(descriptor)
+                    raise BackupError(f"{path} can't be locked there: {error.strerror}: set backup_slots_dir") from None
+                else:
+                    self._descriptor = descriptor
+                    return
+            time.sleep(self._deadline.left(_WAIT))
 
     def __exit__(self, *_exc: object) -> None:
         if self._descriptor is not None:

@@ -6,13 +6,14 @@ import os
 import platform
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Optional, Sequence, Union
 
 from . import __version__, catalog, postgres, progress, redis
 from .age import check_recipients
-from .artifact import Lock, Partial, check_backup_dir, free_bytes
+from .artifact import Lock, Partial, Slot, check_backup_dir, free_bytes
 from .containers import Container, Docker, Project
 from .errors import BackupError, Contended
 from .process import Deadline, raise_on_signals
@@ -78,9 +79,21 @@ def take(params: dict[str, Any], check_mode: bool = False) -> dict[str, Any]:
     deadline = Deadline(float(params["timeout"]))
     docker = Docker(deadline)
     docker.limit(backup_dir, **{name: params.get(name) for name in ("cpus", "memory", "io")})
-    with raise_on_signals(deadline), Lock(backup_dir):
+    with raise_on_signals(deadline), Lock(backup_dir), _slot(params, deadline, check_mode):
         docker.remove_leftovers(str(backup_dir))
         return _take(docker, params, check_mode=check_mode)
+
+
+def _slot(params: dict[str, Any], deadline: Deadline, check_mode: bool) -> AbstractContextManager[None]:
+    """A place among the stacks that share a disk; looking at them needs none."""
+    if check_mode or not params.get("slots_dir"):
+        return nullcontext()
+    folder = Path(params["slots_dir"])
+    if not folder.is_dir():
+        raise BackupError(
+            f"{folder} is no folder: set backup_slots_dir to one that the stacks share, or mount its disk"
+        )
+    return Slot(folder, int(params.get("slots", 1)), deadline)
 
 
 def take_safety(docker: Docker, params: dict[str, Any], only: Sequence[str]) -> dict[str, Any]:

@@ -60,9 +60,9 @@ recipe_python() { # SUITE
   changes=('CMD ["python3"]')
 }
 
-# A machine with a stack, for molecule: what a host needs, and the service command that starts its cron.
+# A machine with a stack, for molecule and the fleet: what a host needs, sshd, and the service command that starts its cron.
 recipe_host() { # SUITE
-  suite=$1 packages=python3,python3-apt,cron,logrotate,age,rclone,docker-cli,docker-compose,sysvinit-utils,ca-certificates
+  suite=$1 packages=python3,python3-apt,cron,logrotate,openssh-server,age,rclone,docker-cli,docker-compose,sysvinit-utils,ca-certificates
   changes=('CMD ["sleep", "infinity"]')
 }
 

@@ -66,3 +66,25 @@ def test_a_chosen_store(stack, tmp_path):
     assert len(steps) == 7 and 0 < sum(steps) <= total + 0.05
     assert lines[head + 2].startswith("HOST") and "complete" in lines[head + 3]
     assert max(map(len, lines[head : head + 4])) <= 140
+
+
+def test_a_batch_that_fails_as_a_whole_keeps_no_other_from_its_backup(stack, tmp_path):
+    """Ansible itself ends a run with the first batch of which no host is left."""
+    hosts = {
+        "away": {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1},
+        "bad": {"stack_stores": [{**PG, "service": "gone"}]},
+        "unmounted": {"stack_backup_dir_create": False},
+        "empty": {"stack_stores": []},
+        "good": {"stack_stores": [REDIS]},
+    }
+    code, said = play(stack, tmp_path, {name: {**given, "backup_serial": 2} for name, given in hosts.items()})
+    assert code == 2, said
+    assert stack.verify(tmp_path / "good")["complete"]
+    report = json.loads(next((tmp_path / "reports").iterdir()).read_text())
+    assert set(report) == set(hosts) and [name for name, told in report.items() if told.get("complete")] == ["good"]
+    for words in ("Connection refused", "has no service gone", "unmounted is missing", "is not whole"):
+        assert words in json.dumps(report), words
+        assert words in said
+    rows = (line.strip(" -'").split() for line in said.splitlines())
+    states = {row[0]: row[2] for row in rows if len(row) > 2 and row[0] in hosts and row[2] in ("ok", "FAILED")}
+    assert states == {**dict.fromkeys(hosts, "FAILED"), "good": "ok"}

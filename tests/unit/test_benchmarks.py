@@ -10,7 +10,8 @@ from dataclasses import asdict
 import pytest
 from stack_backup import catalog
 
-from benchmarks import backup, live, page, plot, redis_client
+from benchmarks import backup, fleet_page, live, page, plot, redis_client
+from benchmarks.control import Spent
 from benchmarks.load import parse_pgbench
 from benchmarks.points import write_points
 from benchmarks.proofs import prove, size
@@ -212,3 +213,16 @@ def test_the_size_of_a_folder_is_that_of_its_files(tmp_path):
     (tmp_path / "inner" / "b").write_bytes(b"123")
     assert (size(tmp_path), size(tmp_path / "a")) == (5, 2)
     assert backup.bars(backups())[0].label == "bare: pg_dump -Fc, compressed as ours"
+
+
+def test_a_fleets_page_divides_by_its_hosts():
+    runs = [fleet_page.Measured(50, 20, Spent(0, "", 100.0, 25.0, 300 * MIB), 6.0)]
+    idle = [
+        fleet_page.Idle("first", 20, Spent(0, "", 10.0, 8.0, MIB)),
+        fleet_page.Idle("slow", 20, Spent(0, "", 25.0, 9.0, MIB)),
+    ]
+    text = fleet_page.page("2 cores", runs, runs, idle, {"h001": "no\nroute"}, Spent(2, "", 60.0, 1.0, MIB))
+    rows = table_rows(text)
+    assert rows.count(["50", "20", "100", "2.00", "6.0", "0.50", "300"]) == 2
+    assert ["slow", "25.0", "2.50", "0.45", "1"] in rows and ["h001", "no route"] in rows
+    assert "1 of 50 hosts, 20 forks: 60 s, exit code 2" in text
