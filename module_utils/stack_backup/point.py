@@ -233,10 +233,13 @@ class _Point:
         if source is None or partial is None:
             return
         if job.attempt("stream", source.stream):
-            job.attempt("seal", lambda: self._seal(job, partial))
+            job.attempt("seal", lambda: self._seal(job, source, partial))
 
-    def _seal(self, job: _Job, partial: Partial) -> None:
-        job.sealed = partial.seal()
+    def _seal(self, job: _Job, source: Source, partial: Partial) -> None:
+        with ThreadPoolExecutor(1) as pool:  # both only read what was written, each on a core of its own
+            proven = pool.submit(source.prove)
+            job.sealed = partial.seal()
+            proven.result()
         if not job.sealed.get(partial.artifact.name, {}).get("size"):
             raise BackupError(f"store {job.store.name}: the artifact is empty or missing: nothing was saved")
 

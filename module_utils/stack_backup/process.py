@@ -272,19 +272,19 @@ class Session:
 
     def line(self, at_most: Optional[float] = None) -> str:
         """The next line of output. Raises BackupError with the program's own words when it ended."""
-        line = self._next(at_most)
+        line = self.line_or_end(at_most)
         if line is None:
             raise BackupError(self.reason())
         return line
 
     def rest(self) -> Result:
         """How the program ends, with all that it still says."""
-        lines = iter(lambda: self._next(None), None)
+        lines = iter(self.line_or_end, None)
         out = "".join(f"{line}\n" for line in lines)
         result = self.result()
         return Result(result.argv, result.code, out, result.err)
 
-    def _next(self, at_most: Optional[float]) -> Optional[str]:
+    def line_or_end(self, at_most: Optional[float] = None) -> Optional[str]:
         """The next line of output; None at its end."""
         if self._proc.stdout is None:
             raise BackupError("the session has no output")

@@ -59,7 +59,7 @@ _VERBOSE = re.compile(r'pg_dump: (?!\S+ ?: )(?:dumping contents of table "(?P<ta
 
 
 class Source:
-    """One database as the source of one backup: open, ready, pin, stream, describe, close."""
+    """One database as the source of one backup: open, ready, pin, stream, prove, describe, close."""
 
     def __init__(self, docker: Docker, store: Store, container: Container, backup_dir: Path, partial: Partial) -> None:
         self._docker, self._store, self._image = docker, store, container.image_id
@@ -111,7 +111,7 @@ class Source:
         self._snapshot = answer[0]
 
     def stream(self) -> None:
-        """Dump the pinned snapshot and the globals into the partial folder; prove that the archive reads."""
+        """Dump the pinned snapshot and the globals into the partial folder."""
         self._properties = json.loads(self._ask(PROPERTIES)[0])
         self._tables = int(self._ask(f"SELECT count(*) {TABLES};")[0])
         with ThreadPoolExecutor(1) as pool:
@@ -121,6 +121,9 @@ class Source:
         if not self._counting:
             self._locked()
         self._counts = dict(json.loads(line) for line in self._session().told())
+
+    def prove(self) -> None:
+        """Prove that the archive reads, and has every table's data."""
         self._check_listing()
         self._session().let_go()  # the throw-away container goes while the digest is read
 

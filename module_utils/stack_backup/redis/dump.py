@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Callable, Iterator, Optional, Union
+from typing import IO, Any, Callable, Optional, Union
 
 from ..age import Sealing
 from ..artifact import Partial
@@ -29,14 +28,15 @@ _NEEDS = {
 }
 _NOT_COPIED = 90
 _WAIT = f"read -r go || exit 1; {LIFELINE}"
-_COPY = f'cp -- "$2" "$1" && chown "$3" "$1" || exit {_NOT_COPIED}; {CHECK}'
+_COPIED = "copied"
+_COPY = f'cp -- "$2" "$1" && chown "$3" "$1" || exit {_NOT_COPIED}; echo {_COPIED}; {CHECK}'
 _POUR = 'exec cat -- "$2" >"$1"'
 _HEAD = 64 * 1024
 _ROOM = '[ -w "$1" ] || exit 1; df -P -k "$1" && stat -c %s -- "$2" 2>/dev/null || :'
 
 
 class Source:
-    """One server as the source of one backup: open, ready, pin, stream, describe, close."""
+    """One server as the source of one backup: open, ready, pin, stream, prove, describe, close."""
 
     def __init__(self, docker: Docker, store: Store, container: Container, backup_dir: Path, partial: Partial) -> None:
         self._docker, self._store, self._container = docker, store, container
@@ -54,6 +54,7 @@ class Source:
         self._pin_second = 0
         self._head: dict[str, str] = {}
         self._keys: dict[str, int] = {}
+        self._copier: Optional[Session] = None  # waits for a word to copy the file, and then reads the copy to its end
 
     def open(self) -> None:
         """Connect, and see that a save can succeed. Raises BackupError with the server's own words."""
@@ -122,7 +123,7 @@ class Source:
         return int(self._connection.command("TIME")[0])
 
     def stream(self) -> None:
-        """Wait for the save or the transfer, prove that the file is whole and new."""
+        """Wait for the save or the transfer, see that the file is new."""
         if self._sync:
             try:
                 self._sync.wait()
@@ -132,15 +133,15 @@ class Source:
             except OSError as error:
                 raise self._partial.explain(error) from None
         else:
-            with self._copier() as copier:  # starts while the server saves
-                self._wait_for_save()
-                if self._partial.recipients:
-                    self._seal()
-                else:
-                    self._copy(copier)
+            if not self._partial.recipients and self._mounted():
+                self._copier = self._open_copier()  # starts while the server saves
+            self._wait_for_save()
+            if self._partial.recipients:
+                self._seal()
+            else:
+                self._copy()
         if self._sealing:
             self._keys = self._sealing.seen
-        self._keys.pop("end", None)
         self._head = read_head(self._first_bytes(), self._partial.artifact.name)
         ctime = int(self._head.get("ctime", "0"))
         # The child notes the time after the fork. An automatic save may have replaced ours before the
@@ -247,44 +248,42 @@ class Source:
                 f"store {self._store.name}: {self._rdb} can't be read in {self._container.name}: {result.reason()}"
             )
 
-    @contextmanager
-    def _copier(self) -> Iterator[Optional[Session]]:
-        """A throw-away container that waits for a word to copy the file; None where it can't see the volume."""
-        if self._partial.recipients or not self._mounted():
-            yield None
-            return
+    def _open_copier(self) -> Session:
         copy = [_COPY, "sh", f"{MOUNT}/{self._partial.artifact.name}", str(self._rdb), f"{os.getuid()}:{os.getgid()}"]
-        session = self._beside().session(["sh", "-c", _WAIT, "sh", "sh", "-c", *copy])
-        try:
-            yield session
-        finally:
-            session.close()
+        return self._beside().session(["sh", "-c", _WAIT, "sh", "sh", "-c", *copy])
 
-    def _copy(self, copier: Optional[Session]) -> None:
-        """Copy the file and read the copy to its end: in the throw-away container, or through the Docker engine."""
+    def _copy(self) -> None:
+        """Copy the file: by the throw-away container, or through the Docker engine."""
         target = self._partial.artifact
-        if copier:
-            copier.send("go\n")
-            result = copier.rest()
+        if self._copier:
+            self._copier.send("go\n")
+            if self._copier.line_or_end() == _COPIED:
+                return
+            result = self._copier.rest()
             if "No space left" in result.err:
                 raise BackupError(f"store {self._store.name}: no space left in the backup folder ({result.reason()})")
-            if result.code not in (0, _NOT_COPIED):
-                raise BackupError(f"store {self._store.name}: redis-check-rdb refuses {self._rdb}: {refusal(result)}")
-            if not result.code:
-                self._keys = told(result.out)
-        if not self._keys:
-            self.via = "cp"
-            left = self._docker.deadline.left()
-            result = self._docker.call(
-                "cp", f"{self._container.id}:{self._rdb}", str(target), check=False, at_most=left
+            self._copier.close()
+            self._copier = None
+        self.via = "cp"
+        left = self._docker.deadline.left()
+        result = self._docker.call("cp", f"{self._container.id}:{self._rdb}", str(target), check=False, at_most=left)
+        if result.code:
+            raise BackupError(
+                f"store {self._store.name}: {self._rdb} can't be copied out of {self._container.name} (a tmpfs "
+                f"can't be): set the store's method to stream ({result.reason()})"
             )
-            if result.code:
-                raise BackupError(
-                    f"store {self._store.name}: {self._rdb} can't be copied out of {self._container.name} (a tmpfs "
-                    f"can't be): set the store's method to stream ({result.reason()})"
-                )
-            self._keys = self._count(target)
+        self._keys = self._count(target)
         self._whole(b"", target.stat().st_size, self._keys)
+
+    def prove(self) -> None:
+        """Prove that the copy reads to its end, where that was not done on the way."""
+        if self._copier:
+            result = self._copier.rest()
+            if result.code:
+                raise BackupError(f"store {self._store.name}: redis-check-rdb refuses {self._rdb}: {refusal(result)}")
+            self._keys = told(result.out)
+            self._whole(b"", self._partial.artifact.stat().st_size, self._keys)
+        self._keys.pop("end", None)
 
     def _whole(self, _last: bytes, size: int, keys: dict[str, int]) -> int:
         """A saved file ends with its RDB; nothing is to be cut."""
@@ -311,5 +310,7 @@ class Source:
         }
 
     def close(self) -> None:
-        """End the session."""
+        """End the sessions."""
         self._connection.close()
+        if self._copier:
+            self._copier.close()
