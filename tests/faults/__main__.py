@@ -30,8 +30,8 @@ def page(rows, seconds, options):
     injected = len([row for row in rows if row[1] != "none"])
     complaints = "\n".join(f"- {row[0]}, {row[1]} at `{row[3]}`: {'; '.join(row[4])}" for row in wrong)
     return (
-        f"# Faults\n\n`make faults` let {injected} faults come in {seconds / 60:.0f} minutes (`{options}`), at steps that were "
-        "found by tracing\neach job: files made, synced, renamed, removed, programs started.\n\n"
+        f"# Faults\n\n`make faults` let {injected} faults come in {seconds / 60:.0f} minutes\n(`{options}`), at steps that were found by "
+        "tracing each job: files made, synced, renamed, removed, programs started.\n\n"
         "*done*: the job did its work all the same; *told*: it failed and said so; *killed*: by the fault itself; *not met*: the\n"
         "step did not come in this run. Each was judged: the catalog has whole backups or named partials, the next run\n"
         "succeeds, live data, services, databases and temporary files are as they were, and what said ok was ok.\n\n"
@@ -42,8 +42,13 @@ def page(rows, seconds, options):
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--jobs", nargs="+", default=["backup", "prune", "offsite", "drill", "restore"])
-    parser.add_argument("--each", type=int, default=70, help="faults for each job (default 70)")
+    parser.add_argument(
+        "--jobs",
+        nargs="+",
+        default=["backup=90", "prune=90", "offsite=90", "drill=30", "restore=40"],
+        metavar="JOB[=NUMBER]",
+        help="so many faults of each job (default %(default)s); all that there are without a number",
+    )
     parser.add_argument("--seed", type=int, default=1, help="another seed chooses others (default 1)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "faults.md", help="the table")
     options = parser.parse_args()
@@ -54,9 +59,10 @@ def main():
         print(f"{row[0]} ({steps} steps) {row[1]} at {row[3]}: {row[2]}: {verdict}", file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory(prefix="stack-backup-faults-") as folder, running(Path(folder)) as stack:
-        for name in options.jobs:
-            rows += inject(stack, name, options.each, options.seed, tell)
-    text = page(rows, time.monotonic() - began, f"--each {options.each} --seed {options.seed}")
+        for asked in options.jobs:
+            name, _, number = asked.partition("=")
+            rows += inject(stack, name, int(number or 10**6), options.seed, tell)
+    text = page(rows, time.monotonic() - began, f"--jobs {' '.join(options.jobs)} --seed {options.seed}")
     options.out.write_text(text, encoding="utf-8")
     print(text)
     return 1 if any(row[4] for row in rows) else 0

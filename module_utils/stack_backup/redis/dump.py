@@ -29,7 +29,14 @@ _NEEDS = {
 _NOT_COPIED = 90
 _WAIT = f"read -r go || exit 1; {LIFELINE}"
 _COPIED = "copied"
-_COPY = f'cp -- "$2" "$1" && chown "$3" "$1" || exit {_NOT_COPIED}; echo {_COPIED}; {CHECK}'
+# The check takes longer than the copy: it reads the same open file from the start, which a later save can't replace, and
+# the copy is compared with that. What it says waits in a file without a name.
+_COPY = (
+    f'exec 4<"$2" 5>"$1.said" && rm -- "$1.said" || exit {_NOT_COPIED}; '
+    f"(set -- /proc/self/fd/4; {CHECK}) >&5 & check=$!; "
+    f'cp /proc/self/fd/4 "$1" && chown "$3" "$1" && cmp -s /proc/self/fd/4 "$1" || exit {_NOT_COPIED}; '
+    f"echo {_COPIED}; s=0; wait $check || s=$?; cat /proc/self/fd/5; exit $s"
+)
 _POUR = 'exec cat -- "$2" >"$1"'
 _HEAD = 64 * 1024
 _ROOM = '[ -w "$1" ] || exit 1; df -P -k "$1" && stat -c %s -- "$2" 2>/dev/null || :'
@@ -54,7 +61,7 @@ class Source:
         self._pin_second = 0
         self._head: dict[str, str] = {}
         self._keys: dict[str, int] = {}
-        self._copier: Optional[Session] = None  # waits for a word to copy the file, and then reads the copy to its end
+        self._copier: Optional[Session] = None  # waits for a word to copy the file, and reads it to its end
 
     def open(self) -> None:
         """Connect, and see that a save can succeed. Raises BackupError with the server's own words."""
