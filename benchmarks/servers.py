@@ -19,10 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # A checkout's own: another one may be measured beside it.
 PROJECT = f"stack-backup-bench-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:6]}"
 NETWORK = f"{PROJECT}_default"  # where the servers answer by the names of their services
-# autovacuum=off makes the rounds alike.
+# autovacuum=off makes the rounds alike; a backup takes up to four connections, a fleet shares this server.
 _POSTGRES = """  {name}:
     image: {image}
-    command: postgres -c autovacuum=off -c max_wal_size=8GB
+    command: postgres -c autovacuum=off -c max_wal_size=8GB -c max_connections=500
     environment: {{POSTGRES_PASSWORD: bench, POSTGRES_USER: bench, POSTGRES_DB: bench}}
     shm_size: 256m
 """

@@ -149,10 +149,10 @@ def settle(paths: Sequence[Path]) -> None:
             sync(path)
 
 
-def uncache(paths: Sequence[Path]) -> None:
+def uncache(folder: Path) -> None:
     """Nobody reads these files soon: the page cache is the live databases'. They are on the disk already."""
-    for path in paths:
-        for file in path.iterdir() if path.is_dir() else [path]:
+    for file in folder.rglob("*"):
+        if file.is_file():
             descriptor = os.open(file, os.O_RDONLY)
             try:
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -291,7 +291,6 @@ class Partial:
                 written = pool.submit(settle, files)  # the disk writes what the processor reads from memory
                 sealed = {path.name: digest(path) for path in files}
                 written.result()
-            uncache(files)
         except OSError as error:
             raise self.explain(error) from None
         return sealed

@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional, Sequence, Union
 
 from . import __version__, catalog, postgres, progress, redis
 from .age import check_recipients
-from .artifact import Lock, Partial, Slot, check_backup_dir, free_bytes
+from .artifact import Lock, Partial, Slot, check_backup_dir, free_bytes, uncache
 from .containers import Container, Docker, Project
 from .errors import BackupError, Contended
 from .process import Deadline, raise_on_signals
@@ -240,6 +240,7 @@ class _Point:
             proven = pool.submit(source.prove)
             job.sealed = partial.seal()
             proven.result()
+        uncache(partial.folder)
         if not job.sealed.get(partial.artifact.name, {}).get("size"):
             raise BackupError(f"store {job.store.name}: the artifact is empty or missing: nothing was saved")
 

@@ -22,7 +22,7 @@ from conftest import PG, REDIS, ROOT
 
 from tests.receivers import certificate, http
 
-OLD, NEW = "20261124-020000", "20261124-030000"
+OLD, NEW = (time.strftime("%Y%m%d-%H0000", time.gmtime(time.time() - hours * 3600)) for hours in (3, 2))
 PREFIX = "production/test"
 NOW = point_time(NEW) + 3600
 

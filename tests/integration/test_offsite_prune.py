@@ -293,9 +293,7 @@ def test_a_removal_that_was_killed_is_ended_by_the_next(host, s3):
         liar.fault = lying.slow(60)
         liar.when = lambda method, path: method == "DELETE" and not path.partition("?")[0].endswith(".json")
         program = f"import sys; sys.path.insert(0, {str(ROOT / 'module_utils')!r})\n"
-        program += (
-            f"from stack_backup.offsite import prune as offsite_prune\noffsite.prune({params(host, keep_last=1)!r})"
-        )
+        program += f"from stack_backup.offsite import prune as offsite_prune\noffsite_prune.prune({params(host, keep_last=1)!r})"
         job = subprocess.Popen([sys.executable, "-c", program])
         assert until(lambda: any(method == "DELETE" and ".rdb" in path for method, path in liar.seen), 60)
         job.kill()
