@@ -98,7 +98,8 @@ if ! answers; then
 fi
 compose_fits || install_compose
 # Programs that hosts, demo and tests call, each with its package.
-for need in age:age curl:curl openssl:openssl pgrep:procps ssh-keygen:openssh-client; do
+for need in age:age curl:curl openssl:openssl pgrep:procps ssh-keygen:openssh-client \
+  fincore:util-linux-extra mkfs.ext4:e2fsprogs lsblk:util-linux; do
   command -v "${need%%:*}" >/dev/null || apt_install "${need##*:}"
 done
 compose_fits || die "docker compose does not run or is too old: $compose_cure"
