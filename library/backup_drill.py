@@ -57,11 +57,13 @@ complete:
   type: bool
   sample: true
 stores:
-  description: For each store whether it restored, the seconds that took, and what was checked.
+  description: >-
+    For each store whether it restored, the seconds that took, and what was checked. Where it did not, C(conclusive) says
+    whether the backup itself is to blame: only that is written beside the backup and counts for retention.
   returned: when a point was chosen
   type: list
   elements: dict
-  sample: [{store: redis, ok: true, seconds: 2.4}]
+  sample: [{store: redis, ok: true, conclusive: true, seconds: 2.4}]
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -134,6 +134,13 @@ class Docker:
             raise BackupError(_cure(result))
         return result
 
+    def has_image(self, image: str) -> bool:
+        """Whether the image is on this host."""
+        result = self.call("image", "inspect", image, "--format", "x", check=False)
+        if result.code and "No such image" not in result.err:
+            raise BackupError(_cure(result))
+        return not result.code
+
     def project_config(self, project: Project) -> dict[str, Any]:
         """The Compose project, as ``docker compose config`` tells of it; its services by their names."""
         if not project.directory:

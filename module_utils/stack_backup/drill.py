@@ -11,7 +11,7 @@ from . import catalog, postgres, progress, redis
 from .age import identity_of
 from .artifact import Lock, manifest_path, write_json
 from .containers import Docker
-from .errors import BackupError
+from .errors import BackupError, Unsound
 from .process import Deadline, raise_on_signals
 from .verify import image_of, prove, refuse_damaged
 
@@ -23,7 +23,7 @@ _DRILLS: dict[str, Callable[..., dict[str, Any]]] = {"postgres": postgres.drill,
 def drill(params: dict[str, Any]) -> dict[str, Any]:
     """Restore a point into containers without network; the parameters are those of the module backup_drill.
 
-    Writes the result of each backup beside it. Raises BackupError, with the report as details, when one does not restore.
+    Writes beside each backup what the drill showed of it. Raises BackupError, with the report as details, when one does not restore.
     """
     backup_dir = Path(params["backup_dir"])
     docker = Docker(Deadline(float(params["timeout"])))
@@ -42,14 +42,18 @@ def drill(params: dict[str, Any]) -> dict[str, Any]:
             raise BackupError(f"recovery point {point} has no store {', '.join(missing)}")
         reports = [_one(docker, params, backup_dir, backup) for backup in backups]
     answer = {"changed": True, "point": point, "complete": found.complete(point), "stores": reports}
-    errors = [f"{report['store']}: {report['error']}" for report in reports if not report["ok"]]
-    if errors:
-        raise BackupError(f"recovery point {point} does not restore: {' | '.join(errors)}", **answer)
+    told = []
+    for report in reports:
+        if not report["ok"]:
+            what = "does not restore" if report["conclusive"] else "could not be tried to the end"
+            told.append(f"store {report['store']} {what}: {report['error']}")
+    if told:
+        raise BackupError(f"the drill of recovery point {point} failed: {' | '.join(told)}", **answer)
     return answer
 
 
 def _one(docker: Docker, params: dict[str, Any], backup_dir: Path, backup: catalog.Backup) -> dict[str, Any]:
-    began = time.monotonic()
+    began, conclusive = time.monotonic(), True
     result: dict[str, Any] = {"ok": True, "error": "", "at": datetime.now(timezone.utc).isoformat(timespec="seconds")}
     try:
         progress.step(backup.store, "prove")
@@ -65,13 +69,18 @@ def _one(docker: Docker, params: dict[str, Any], backup_dir: Path, backup: catal
             queries=params.get("smoke_queries") or [],
         )
     except BackupError as error:
+        # What is held against a backup makes retention drop it sooner: so only what the backup itself is to blame for.
         result.update(ok=False, error=str(error))
+        conclusive = isinstance(error, Unsound)
     progress.step(backup.store, "done" if result["ok"] else "failed")
     result["seconds"] = round(time.monotonic() - began, 3)
+    told = {"store": backup.store, "engine": backup.manifest["engine"], "file": str(backup.artifact)}
+    if not conclusive:
+        return {**told, **result, "conclusive": False}
     record = catalog.verified_path(manifest_path(backup_dir, backup.store, backup.point))
     try:
         write_json(record, result)
     except OSError as error:
         unknown = f"the drill's result {record} can't be written, so the catalog does not know it: {error.strerror}"
         result.update(ok=False, error=f"{unknown}: mend the backup folder's disk, owner or mode")
-    return {"store": backup.store, "engine": backup.manifest["engine"], "file": str(backup.artifact), **result}
+    return {**told, **result, "conclusive": True}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["BackupError", "Contended", "Locked", "NoImage"]
+__all__ = ["BackupError", "Contended", "Locked", "NoImage", "Unsound"]
 
 
 class BackupError(Exception):
@@ -21,6 +21,13 @@ class Locked(BackupError):
 
 class Contended(BackupError):
     """Another session of the database stood in the way: made again a little later, the call may work."""
+
+
+class Unsound(BackupError):
+    """The backup itself is not good: shown by its digest, or by a program that read or restored it and ended by itself.
+
+    Any other error says nothing of the backup: the engine, the disk or the memory gave out under the one who tried it.
+    """
 
 
 class NoImage(BackupError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import IO, Callable, Iterator, Optional, Protocol, Sequence, Union
 
-from .errors import BackupError
+from .errors import BackupError, Unsound
 
 __all__ = ["Deadline", "Guard", "Readable", "Result", "Session", "ignore_signals", "raise_on_signals", "run"]
 
@@ -63,6 +64,13 @@ class Deadline:
         return left if at_most is None else min(left, at_most)
 
 
+_LACKING = re.compile(
+    "no space left|quota exceeded|cannot allocate memory|out of memory|docker daemon|docker.sock|EOF"
+    "|closed the connection|terminating connection|lost connection|connection to server|is shutting down",
+    re.IGNORECASE,
+)
+
+
 @dataclass(frozen=True)
 class Result:
     """How a program ended. ``out`` is at most 16 MiB; data never comes this way."""
@@ -76,6 +84,11 @@ class Result:
     def killed(self) -> bool:
         """Whether SIGKILL ended it, as a shell tells that."""
         return self.code == 128 + signal.SIGKILL
+
+    def fault(self, message: str) -> BackupError:
+        """An error of that text: Unsound when the program ended by itself, and not for what its machine lacked."""
+        # From 125 on it was docker, a shell or a signal that ended it.
+        return (Unsound if 0 < self.code < 125 and not _LACKING.search(self.err) else BackupError)(message)
 
     def reason(self) -> str:
         """The last lines of what the program said, for a message."""

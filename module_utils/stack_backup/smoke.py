@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Mapping, Sequence
 
-from .errors import BackupError
+from .errors import BackupError, Unsound
 
 __all__ = ["smoke"]
 
@@ -25,7 +25,7 @@ def smoke(store: str, queries: Sequence[Mapping[str, Any]], ask: Callable[[str],
         answer = ask(query).strip()
         expected = item.get("expect")
         if expected is not None and answer != str(expected).strip():
-            raise BackupError(
+            raise Unsound(
                 f"store {store}: the smoke query {query!r} answered {answer!r}, expected {str(expected).strip()!r}"
             )
         told.append({"query": query, "answer": answer})

@@ -10,7 +10,7 @@ from . import catalog, postgres, redis
 from .age import identity_of
 from .artifact import digest
 from .containers import Docker
-from .errors import BackupError, NoImage
+from .errors import BackupError, NoImage, Unsound
 from .process import Deadline, raise_on_signals
 
 __all__ = ["image_of", "prove", "refuse_damaged", "taken_with", "verify"]
@@ -75,7 +75,7 @@ def prove(
         # Before any program reads it: an archive can attack the program that restores it.
         actual = digest(path)["sha256"]
         if actual != expected["sha256"]:
-            raise BackupError(
+            raise Unsound(
                 f"{path} is not what was written: its sha256 is {actual}, the manifest says {expected['sha256']}"
             )
     if not readable:
@@ -96,6 +96,6 @@ def image_of(docker: Docker, backup: catalog.Backup, images: Sequence[str] = ())
     """The first of ``images`` that is on this host, by default of those it was taken with. Raises NoImage."""
     wanted = images or taken_with(backup)
     for image in wanted:
-        if docker.call("image", "inspect", image, "--format", "x", check=False).code == 0:
+        if docker.has_image(image):
             return image
     raise NoImage(f"none of the images {', '.join(wanted)} is on this host: docker pull one that can read the backup")

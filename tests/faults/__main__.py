@@ -45,7 +45,7 @@ def main():
     parser.add_argument(
         "--jobs",
         nargs="+",
-        default=["backup=90", "prune=90", "offsite=90", "drill=30", "restore=40"],
+        default=["backup=90", "prune=90", "offsite=90", "fetch=40", "drill=40", "restore=50"],
         metavar="JOB[=NUMBER]",
         help="so many faults of each job (default %(default)s); all that there are without a number",
     )
@@ -58,7 +58,10 @@ def main():
         verdict = "; ".join(row[4]) or "well"
         print(f"{row[0]} ({steps} steps) {row[1]} at {row[3]}: {row[2]}: {verdict}", file=sys.stderr, flush=True)
 
-    with tempfile.TemporaryDirectory(prefix="stack-backup-faults-") as folder, running(Path(folder)) as stack:
+    with (
+        tempfile.TemporaryDirectory(prefix="stack-backup-faults-") as folder,
+        running(Path(folder), engine=True) as stack,
+    ):
         for asked in options.jobs:
             name, _, number = asked.partition("=")
             rows += inject(stack, name, int(number or 10**6), options.seed, tell)

@@ -18,16 +18,23 @@ def said(outcome):
     return "done" if outcome["ok"] else "told"
 
 
+def prepare(stack, name):
+    """The world that the job meets."""
+    stack.reset()
+    if name == "fetch":
+        stack.lose(stack.oldest())
+
+
 def inject(stack, name, number, seed, tell):
     """Rows of (job, kind, outcome, step, complaints)."""
     job = plan.jobs(stack)[name]
-    stack.reset()
+    prepare(stack, name)
     before = {"states": stack.states(), "databases": stack.databases()}
     traced = run(stack, job)
     assert traced["ok"], traced["error"]
     rows = [(name, "none", "done", "", judge(stack, name, job, traced, before))]
-    for fault in plan.faults(traced["steps"], number, seed):
-        stack.reset()
+    for fault in plan.faults(traced["steps"], number, seed, engine=bool(stack.engine)):
+        prepare(stack, name)
         outcome = run(stack, job, fault)
         stack.recover(fault["kind"])
         complaints = judge(stack, name, job, outcome, before)

@@ -114,7 +114,8 @@ class Steps:
 
         class Popen(subprocess.Popen):
             def __init__(self, argv, *args, **more):
-                words = [word for word in argv if not word.startswith("-")]
+                named = [word for word in argv if word == "rclone"]  # inside a shell that ends it with us
+                words = named or [word for word in argv if not word.startswith("-")]
                 steps.step(f"start {' '.join(words[:2])[:24]}")
                 super().__init__(argv, *args, **more)
                 steps.step(f"started {' '.join(words[:2])[:24]}")

@@ -7,7 +7,9 @@ from stack_backup import catalog, verify
 from stack_backup.artifact import digest
 from stack_backup.errors import BackupError
 
-from .stack import run, until
+from tests.polling import until
+
+from .stack import run
 
 PARTIAL = ("half-written", "half-removed", "orphaned")  # what the catalog calls what a job has left
 
@@ -46,7 +48,7 @@ def _after(stack, name, outcome, before):
     yield from _catalog(stack)
     if outcome and outcome["ok"]:
         yield from _truth(stack, name, outcome["result"])
-    if name == "offsite":
+    if name in ("offsite", "fetch"):
         yield from _remote(stack)
 
 
@@ -67,6 +69,8 @@ def _catalog(stack):
         yield f"the catalog has {strange}"
     for point, backups in found.points.items():
         for backup in backups.values():
+            if backup.verified and not backup.verified["ok"]:
+                yield f"the fault is held against {backup.artifact.name}: {backup.verified['error']}"
             for path, told in backup.files().items():
                 if digest(path)["sha256"] != told["sha256"]:
                     yield f"{path.name} of {point} is not what its manifest says"
@@ -81,6 +85,8 @@ def _truth(stack, name, result):
             verify.verify({"backup_dir": str(stack.backups), "stack": "shop", "timeout": 60, "point": result["id"]})
         except BackupError as error:
             yield f"the job said ok, and {error}"
+    if name == "fetch" and not catalog.read(stack.backups, "shop").complete(result["point"]):
+        yield "the fetch said ok, and the recovery point is not here"
     if name == "drill":
         point = catalog.read(stack.backups, "shop").points[result["point"]]
         if not all(backup.verified for backup in point.values()):

@@ -6,17 +6,19 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from stack_backup import arguments, point
 from stack_backup.offsite import copy
 
+from tests.integration.endpoints import RCLONE, s3
+from tests.polling import until
+
 from .disk import Disk
+from .engine import own_engine
 
 ROOT = Path(__file__).resolve().parents[2]
-RCLONE = Path(sys.executable).with_name("rclone")
 COMPOSE = """
 services:
   postgres:
@@ -40,27 +42,23 @@ STORES = [
 ]
 
 
-def until(true, seconds=30):
-    """Poll; the last answer is given back."""
-    end = time.monotonic() + seconds
-    while not (answer := true()) and time.monotonic() < end:
-        time.sleep(0.1)
-    return answer
-
-
 class Stack:
     """The running project, and what a job is told of it."""
 
-    def __init__(self, folder):
-        self.folder, self.disk = folder, Disk(folder)
+    def __init__(self, folder, remote, engine=None):
+        """``remote``: an S3 over the network; ``engine``: one that may be hurt too."""
+        self.folder, self.disk, self.engine = folder, Disk(folder), engine
+        self.root, self.port = remote.path("trading"), remote.options["endpoint"].rpartition(":")[2]
+        self.remote = remote.folder / "trading"
         self.backups = self.disk.mount / "backups"
-        self.kept, self.remote, self.config = folder / "kept", folder / "remote", folder / "config"
+        self.kept, self.config = folder / "kept", folder / "config"
         self.temporary = folder / "tmp"
         self.project = f"stack-backup-faults-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
         for made in (self.remote, self.config, self.temporary):
             made.mkdir(mode=0o700)
+        self.network = f"OUTPUT --out-interface lo --protocol tcp --dport {self.port} --jump"
         (folder / "compose.yml").write_text(COMPOSE)
-        (self.config / "rclone.conf").write_text("[disk]\ntype = local\n")
+        (self.config / "rclone.conf").write_text(remote.config)
         (self.config / "rclone.conf").chmod(0o600)
 
     def docker(self, *args, check=True):
@@ -142,27 +140,52 @@ class Stack:
             point.take(self.params("RECOVERY_POINT"))
             if mark == "older":
                 copy.copy(self.offsite())
-        for place in (self.backups, self.remote):
-            shutil.copytree(place, self.kept / place.name, symlinks=True)
+        for place, kept in self.places():
+            shutil.copytree(place, kept, symlinks=True)
         self.write("new")
 
-    def offsite(self):
-        return self.params("OFFSITE_COPY", remote=f"disk:{self.remote}", runner="host", config_dir=str(self.config))
+    def places(self):
+        return (self.backups, self.kept / "backups"), (self.remote, self.kept / "remote")
+
+    def offsite(self, spec="OFFSITE_COPY", **given):
+        given.update(remote=self.root, runner="host", config_dir=str(self.config), retries=1)
+        return self.params(spec, **given)
+
+    def oldest(self):
+        """The recovery point that is at the remote."""
+        return min(path.stem for path in (self.kept / "remote/redis").glob("*.json")).removeprefix("redis-")
+
+    def lose(self, point):
+        """A recovery point is not on this disk any more."""
+        for path in self.backups.glob(f"*/*-{point}*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def reset(self):
         """Everything as ``prepare`` left it."""
         self.disk.empty()
-        for place in (self.backups, self.remote):
+        for place, kept in self.places():
             shutil.rmtree(place)
-            shutil.copytree(self.kept / place.name, place, symlinks=True)
+            shutil.copytree(kept, place, symlinks=True)
         os.sync()
 
     def recover(self, kind):
         """What an administrator does after a fault of the machine."""
         self.disk.empty()
+        for rule in self.refusals():
+            subprocess.run(
+                ["sh", "-c", f"while iptables --delete {rule}; do :; done"], capture_output=True, check=False
+            )
+        if self.engine:
+            until(self.engine.answers, 60, pause=0.5)
+        if kind == "dockerd crashes":  # Docker 20.10 takes what it stops at its next start for stopped by hand
+            self.compose("start")
         if kind == "power" and self.disk.crashed.exists():
             until(lambda: not self.sides(), 20)
             self.disk.come_back()
+
+    def refusals(self):
+        """Rules of the kernel's that keep the remote from being reached: at once, or without a word."""
+        return f"{self.network} REJECT", f"{self.network} DROP"
 
     def hands(self):
         """What a fault does to the world outside, as shell commands; each ends by itself."""
@@ -175,8 +198,12 @@ class Stack:
             name = self.name(service)
             return f"docker pause {name} && (sleep 3; docker unpause {name}) >/dev/null 2>&1 &"
 
+        lost, silent = (f"iptables --insert {rule}" for rule in self.refusals())
         return {
             **self.disk.hands(),
+            **(self.engine.hands() if self.engine else {}),
+            "network lost": lost,
+            "network silent": f"{silent}; (sleep 20; iptables --delete {self.network} DROP) >/dev/null 2>&1 &",
             "side": f"for id in $({sides}); do docker kill $id; done",
             "postgres crashes": crash("postgres"),
             "redis crashes": crash("redis"),
@@ -186,15 +213,17 @@ class Stack:
 
 
 @contextmanager
-def running(folder):
-    """The stack, prepared; removed at the end by its exact names."""
-    stack = Stack(folder)
-    try:
-        stack.up()
-        stack.prepare()
-        yield stack
-    finally:
-        stack.down()
+def running(folder, *, engine=False):
+    """The stack, prepared; removed at the end by its exact names. ``engine``: on a Docker engine of its own."""
+    with ExitStack() as around:
+        remote = around.enter_context(s3(folder / "s3"))
+        stack = Stack(folder, remote, around.enter_context(own_engine(folder / "engine")) if engine else None)
+        try:
+            stack.up()
+            stack.prepare()
+            yield stack
+        finally:
+            stack.down()
 
 
 def run(stack, job, fault=None, timeout=240):
@@ -219,4 +248,4 @@ def run(stack, job, fault=None, timeout=240):
 
 def _environment(stack):
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("RCLONE_", "AWS_"))}
-    return {**clean, "PATH": f"{RCLONE.parent}:{clean['PATH']}", "TMPDIR": str(stack.temporary)}
+    return {**clean, "PATH": f"{Path(RCLONE).parent}:{clean['PATH']}", "TMPDIR": str(stack.temporary)}

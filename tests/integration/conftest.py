@@ -5,12 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from stack_backup import point, verify
 from stack_backup.errors import BackupError
+
+from tests.polling import until
 
 # A checkout's and a worker's own: others may test beside it.
 OWN = f"{Path(__file__).parent}{os.environ.get('PYTEST_XDIST_WORKER', '')}"
@@ -39,14 +40,6 @@ ALTER DATABASE shop SET work_mem = '7MB'; COMMENT ON DATABASE shop IS 'the shop'
 
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def until(true, seconds=30):
-    """Poll; the last answer is given back, for the assert that follows."""
-    end = time.monotonic() + seconds
-    while not (answer := true()) and time.monotonic() < end:
-        time.sleep(0.05)
-    return answer
 
 
 def job(params, patch="", python=sys.executable, **options):

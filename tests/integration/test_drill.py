@@ -104,9 +104,13 @@ def test_a_damaged_file_is_never_loaded(trading, backups):
         trading.drill(backups, only=["redis"])
 
 
-def test_too_little_memory_is_told(trading, backups):
-    with pytest.raises(BackupError, match="does not restore"):
+def test_too_little_memory_is_told_and_not_held_against_the_backup(trading, backups):
+    trading.drill(backups, only=["redis"])
+    before = verified(backups)["redis"]
+    with pytest.raises(BackupError, match="store redis could not be tried to the end: .*more memory than 6m"):
         trading.drill(backups, only=["redis"], memory="6m")
+    assert verified(backups)["redis"] == before and before["ok"]
+    assert not catalog.read(backups, "trading").fault(next(iter(catalog.read(backups, "trading").points)))
 
 
 def test_an_unknown_store_or_point(trading, backups):

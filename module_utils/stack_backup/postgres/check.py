@@ -7,7 +7,6 @@ from typing import Any, Optional, Sequence, Union
 
 from ..catalog import Backup
 from ..containers import MOUNT, Docker, SideContainer
-from ..errors import BackupError
 from ..process import Readable, Result
 
 __all__ = ["check", "offline"]
@@ -20,7 +19,7 @@ def check(docker: Docker, image: str, backup_dir: Path, backup: Backup) -> dict[
         archive = backup.artifact if feed is None else feed
         result = offline(docker, image, backup_dir, backup.store, archive, ["pg_restore", "--file=/dev/null"])
         if result.code:
-            raise BackupError(f"pg_restore can't read {backup.artifact.name} to its end: {result.reason()}")
+            raise result.fault(f"pg_restore can't read {backup.artifact.name} to its end: {result.reason()}")
 
     if backup.encrypted:
         with backup.stream(docker.deadline) as feed:

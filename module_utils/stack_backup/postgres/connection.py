@@ -286,7 +286,7 @@ class Connection:
         program = ["psql", "-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1"]
         result = self.run([*program, "-d", self.conninfo(database, *self.silent), "-c", statement])
         if result.code:
-            raise BackupError(f"store {self._store.name}: the query {statement!r} failed: {result.reason()}")
+            raise result.fault(f"store {self._store.name}: the query {statement!r} failed: {result.reason()}")
         return result.out.rstrip("\n")
 
     @property

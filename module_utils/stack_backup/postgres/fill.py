@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable
 
 from ..catalog import Backup
-from ..errors import BackupError
+from ..errors import BackupError, Unsound
 from ..process import Result
 from . import roles
 from .connection import Connection
@@ -138,7 +138,7 @@ class Fill:
         if result.code:
             # The first one: what follows are its details, the statement, and workers that were ended for it.
             errors = [line for line in result.err.splitlines() if " error: " in line]
-            raise BackupError(f"store {self._backup.store}: pg_restore failed: {(errors or [result.reason()])[0]}")
+            raise result.fault(f"store {self._backup.store}: pg_restore failed: {(errors or [result.reason()])[0]}")
 
     def _analyze(self) -> None:
         # Not vacuumdb --analyze-only: it leaves out partitioned tables, whose statistics are their own.
@@ -169,9 +169,7 @@ class Fill:
             if rows.get(table) != count:
                 told.append(f"table {table} has {rows.get(table, 'no')} rows, was saved with {count}")
         if told:
-            raise BackupError(
-                f"store {self._backup.store}: the restored database is not what was saved: {'; '.join(told)}"
-            )
+            raise Unsound(f"store {self._backup.store}: the restored database is not what was saved: {'; '.join(told)}")
         return {
             "counts": {
                 "tables": expected["tables"],

@@ -8,7 +8,7 @@ from typing import Any, Union
 
 from ..catalog import Backup
 from ..containers import MOUNT, Docker, SideContainer
-from ..errors import BackupError
+from ..errors import BackupError, Unsound
 from ..process import Readable, Result
 
 __all__ = ["CHECK", "check", "count", "count_of", "refusal", "told"]
@@ -21,7 +21,7 @@ def check(docker: Docker, image: str, backup_dir: Path, backup: Backup) -> dict[
     found = count_of(docker, image, backup_dir, backup)
     after = backup.size - found.pop("end")
     if after:
-        raise BackupError(
+        raise Unsound(
             f"{backup.artifact.name} has {after} bytes behind the end of its RDB: it is not what a server wrote"
         )
     return {"program": "redis-check-rdb", **found}
@@ -47,7 +47,7 @@ def count(
     else:
         result = side.run(["sh", "-c", CHECK, "sh", "/dev/stdin"], feed=rdb)
     if result.code:
-        raise BackupError(f"redis-check-rdb refuses {name}: {refusal(result)}")
+        raise result.fault(f"redis-check-rdb refuses {name}: {refusal(result)}")
     return told(result.out)
 
 

@@ -100,7 +100,7 @@ class Scratch:
                     said = session.reason()
                     if said.endswith("Killed") or "status 137" in said:
                         said += f" (does it need more memory than {self._memory}?)"
-                    raise BackupError(
+                    raise session.result().fault(
                         f"store {self._backup.store}: a server of {self._image} can't load "
                         f"{self._backup.artifact.name}: {said}"
                     ) from None
