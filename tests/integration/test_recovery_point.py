@@ -12,7 +12,7 @@ def manifest(folder, store):
 
 
 @pytest.mark.parametrize("options", [{}, {"via": "exec"}, {"format": "directory"}], ids=["side", "exec", "directory"])
-@pytest.mark.parametrize("service", ["pg15", "pg17"])
+@pytest.mark.parametrize("service", ["pg15", "pg17", "pg18"])
 def test_postgres_comes_back_by_pg_restore(stack, tmp_path, service, options):
     began = stack.sql(service, "select pg_postmaster_start_time()")
     result = stack.take(tmp_path, [{**PG, "service": service, **options}])
