@@ -52,7 +52,9 @@ recipe_redis() { # NAME SUITE: redis or valkey
   user "$1" /data /bin/sh
   # Debian's own configuration file is not the server's default: it must not be taken for it.
   hooks+=(--customize-hook="rm -rf \"\$1/etc/$1\"" --customize-hook='install -d -o 999 -g 999 "$1/data"')
-  changes=('WORKDIR /data' 'VOLUME /data' 'EXPOSE 6379' "CMD [\"$1-server\"]")
+  changes=('WORKDIR /data' 'EXPOSE 6379' "CMD [\"$1-server\"]")
+  # Valkey's official image has had no volume of its own since 8.1, nor Redis's since 8.6.
+  if [ "$1" = redis ]; then changes+=('VOLUME /data'); fi
   entrypoint redis
 }
 

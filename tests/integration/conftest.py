@@ -23,12 +23,12 @@ services:
     environment: {POSTGRES_PASSWORD: secret, POSTGRES_DB: shop, POSTGRES_USER: owner}
   pg17: {<<: *pg, image: "postgres:17"}
   pg18: {<<: *pg, image: "postgres:18"}
-  redis7: {image: "redis:7.0"}
+  redis7: {image: "redis:7.0", volumes: ["/data"]}
   redis8:
     image: redis:8.0
     command: redis-server --appendonly yes --requirepass pw --save ""
-    volumes: ["./pw:/run/pw:ro"]
-  valkey8: {image: "valkey/valkey:8"}
+    volumes: ["./pw:/run/pw:ro", "/data"]
+  valkey8: {image: "valkey/valkey:8", volumes: ["/data"]}
   stopped: {image: "redis:7.0"}
   scaled: {image: "redis:7.0", deploy: {replicas: 2}}
 """

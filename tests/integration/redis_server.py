@@ -36,7 +36,9 @@ class Server:
         self._cli = cli
 
     def start(self, *args):
-        sh("docker", "run", "--detach", "--name", NAME, *args)
+        # Not every official image brings a volume.
+        volume = [] if any(arg.endswith(":/data") for arg in args) else ["--volume", "/data"]
+        sh("docker", "run", "--detach", "--name", NAME, *volume, *args)
         return self.wait()
 
     def wait(self):

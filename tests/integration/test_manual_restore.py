@@ -19,7 +19,7 @@ services:
   redis:
     image: IMAGE
     command: PROGRAM-server --appendonly APPEND --requirepass pw
-    volumes: ["./pw:/run/pw:ro"]
+    volumes: ["./pw:/run/pw:ro", "/data"]
   app: {image: "redis:8.0", command: sleep infinity, init: true, depends_on: [postgres, redis]}
 """
 IMAGES = {"redis": "redis:8.0", "valkey": "valkey/valkey:8"}

@@ -61,7 +61,8 @@ class Scratch:
             folder=backup.artifact.parent,
             read_only=True,
             user="0:0",
-            capabilities=("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"),
+            # Redis's own image from 8 on gives its capabilities up for good (setpriv --bounding-set), which needs SETPCAP.
+            capabilities=("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETPCAP", "SETUID"),
             memory=memory,
             data="/data",
         )

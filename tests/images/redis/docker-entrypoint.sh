@@ -15,7 +15,12 @@ protected() {
 if [ "${1:-}" = "$name-server" ]; then
   if [ "$(id -u)" = 0 ]; then
     find . \! -user "$name" -exec chown "$name" '{}' +
-    exec setpriv --reuid="$name" --regid="$name" --clear-groups "$0" "$@"
+    # From 8 on the official redis image gives its capabilities up for good, which needs one: SETPCAP.
+    case $("$name-server" --version) in
+      *Valkey* | *' v='[1-7].*) exec setpriv --reuid="$name" --regid="$name" --clear-groups "$0" "$@" ;;
+    esac
+    exec setpriv --reuid="$name" --regid="$name" --clear-groups --nnp --inh-caps=-all --ambient-caps=-all \
+      --bounding-set=-all "$0" "$@"
   fi
   # What the server writes is for the server alone, unless the caller chose another mask.
   if [ "$(umask)" = 0022 ]; then umask 0077; fi
@@ -25,4 +30,5 @@ if [ "${1:-}" = "$name-server" ]; then
     *) protected "$@" || set -- "$@" --protected-mode no ;;
   esac
 fi
-exec "$@"
+# shellcheck disable=SC2086  # words
+exec "$@" ${VALKEY_EXTRA_FLAGS:-}
