@@ -128,7 +128,7 @@ def layer_of(container):
 
 
 @pytest.mark.parametrize("via", ["side", "exec"])
-@pytest.mark.parametrize("service", ["pg15", "pg17", "pg18"])
+@pytest.mark.parametrize("service", ["pg15", "pg18"])
 def test_postgres_comes_back_by_age_and_pg_restore(stack, tmp_path, keys, monkeypatch, service, via):
     backups = tmp_path / "backups"
     backups.mkdir()

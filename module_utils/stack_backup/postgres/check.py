@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Optional, Sequence, Union
 
@@ -9,15 +10,35 @@ from ..catalog import Backup
 from ..containers import MOUNT, Docker, SideContainer
 from ..process import Readable, Result
 
-__all__ = ["check", "offline"]
+__all__ = ["check", "newer", "offline"]
+
+_READ = 'pg_restore --version && exec pg_restore --file=/dev/null "$@"'
+
+
+def newer(backup: Backup, ours: int) -> str:
+    """Why a server of the major version ``ours`` does not take a backup; empty where it does."""
+    theirs = int(backup.manifest["server_version"]) // 10000
+    if ours >= theirs:
+        return ""
+    return (
+        f"store {backup.store}: the backup is of Postgres {theirs}, this server is {ours}: "
+        f"restore it into Postgres {theirs} or later"
+    )
 
 
 def check(docker: Docker, image: str, backup_dir: Path, backup: Backup) -> dict[str, Any]:
-    """Read an archive to its end. Check its digest first."""
+    """Read an archive to its end. Check its digest first. Raises BackupError, also where the image is too old for it.
+
+    An older pg_restore may read an archive that its server does not take.
+    """
 
     def read(feed: Optional[Readable]) -> None:
         archive = backup.artifact if feed is None else feed
-        result = offline(docker, image, backup_dir, backup.store, archive, ["pg_restore", "--file=/dev/null"])
+        result = offline(docker, image, backup_dir, backup.store, archive, ["sh", "-c", _READ, "sh"])
+        version = re.match(r"pg_restore \(PostgreSQL\) (\d+)", result.out)
+        refused = newer(backup, int(version[1])) if version else ""
+        if refused:
+            raise BackupError(refused)
         if result.code:
             raise result.fault(f"pg_restore can't read {backup.artifact.name} to its end: {result.reason()}")
 

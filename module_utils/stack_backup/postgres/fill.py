@@ -11,6 +11,7 @@ from ..catalog import Backup
 from ..errors import BackupError, Unsound
 from ..process import Result
 from . import roles
+from .check import newer
 from .connection import Connection
 from .dump import COUNTS, TABLES
 from .names import literal
@@ -47,13 +48,10 @@ class Fill:
 
     def check(self, server: dict[str, Any]) -> None:
         """Raise BackupError, with the cure, for what this server can't take. Changes nothing."""
-        store, ours = self._backup.store, self._connection.version // 10000
-        theirs = int(self._backup.manifest["server_version"]) // 10000
-        if ours < theirs:
-            raise BackupError(
-                f"store {store}: the backup is of Postgres {theirs}, this server is {ours}: "
-                f"restore it into Postgres {theirs} or later"
-            )
+        store = self._backup.store
+        refused = newer(self._backup, self._connection.version // 10000)
+        if refused:
+            raise BackupError(refused)
         lacking = sorted(set(self._database["extensions"]) - set(server["extensions"]))
         if lacking:
             raise BackupError(

@@ -10,9 +10,13 @@ from ..catalog import Backup
 from ..containers import MOUNT, Docker, SideContainer
 from ..errors import BackupError, Unsound
 from ..process import Readable, Result
+from .rdb import read_head
 
 __all__ = ["CHECK", "check", "count", "count_of", "refusal", "told"]
 
+# Of a format that it does not know, and of one of another name: Valkey's own begins with VALKEY since 9.
+_NEWER = ("Can't handle RDB format version", "Wrong signature")
+_VERSION = '"$(command -v redis-server || command -v valkey-server)" --version'
 CHECK = 'c=$(command -v redis-check-rdb || command -v valkey-check-rdb) && exec "$c" "$1"'
 
 
@@ -28,12 +32,28 @@ def check(docker: Docker, image: str, backup_dir: Path, backup: Backup) -> dict[
 
 
 def count_of(docker: Docker, image: str, backup_dir: Path, backup: Backup) -> dict[str, int]:
-    """What the check reads of a backup, as ``told`` says."""
+    """What the check reads of a backup, as ``told`` says. Raises BackupError with both versions when it is newer."""
     name = backup.artifact.name
-    if not backup.encrypted:
-        return count(docker, image, backup_dir, backup.store, backup.artifact, name)
-    with backup.stream(docker.deadline) as feed:
-        return count(docker, image, backup_dir, backup.store, feed, name)
+    try:
+        if not backup.encrypted:
+            return count(docker, image, backup_dir, backup.store, backup.artifact, name)
+        with backup.stream(docker.deadline) as feed:
+            return count(docker, image, backup_dir, backup.store, feed, name)
+    except BackupError as error:
+        if not any(sign in str(error) for sign in _NEWER):
+            raise
+    head = read_head(backup.head(docker.deadline), name)
+    made = f"Valkey {head['valkey-ver']}" if "valkey-ver" in head else f"Redis {head.get('redis-ver')}"
+    raise BackupError(
+        f"store {backup.store}: {_version(docker, image, backup_dir, backup)} can't load this backup: it is of RDB version "
+        f"{head['version']}, saved by {made}: restore it into a server of that version or a later one"
+    )
+
+
+def _version(docker: Docker, image: str, backup_dir: Path, backup: Backup) -> str:
+    side = SideContainer(docker, image=image, backup_dir=str(backup_dir), store=backup.store)
+    said = re.match(r"(\w+) server v=(\S+)", side.run(["sh", "-c", _VERSION]).out)
+    return f"{said[1]} {said[2]}" if said else f"the server of {image}"
 
 
 def count(

@@ -93,11 +93,6 @@ class Target:
     def _error(self, text: str) -> BackupError:
         return BackupError(f"store {self._store.name}: {text}")
 
-    @property
-    def _version(self) -> str:
-        valkey = self._info.get("valkey_version")
-        return f"Valkey {valkey}" if valkey else f"Redis {self._info.get('redis_version')}"
-
     def plan(self, backup: Backup, restore_id: str, method: str) -> dict[str, Any]:  # noqa: ARG002 - Postgres' choice
         """What a restore of ``backup`` would do: sizes in bytes, clients, warnings. Changes nothing.
 
@@ -108,7 +103,7 @@ class Target:
         persistent = layout.aof or self._live.command("CONFIG GET save")[1:2] != [""]
         self._must_be_mounted(folder, layout)
         head = read_head(backup.head(self._docker.deadline), backup.artifact.name)
-        file = self._accepted(backup, head)
+        file = count_of(self._docker, self._container.image_id, self._backup_dir, backup)
         memory = self._live.info("memory")
         size = int(memory["used_memory"])
         takes = int(head.get("used-mem") or 10 * backup.size)
@@ -199,18 +194,6 @@ class Target:
                 raise self._error(
                     f"{path}{name} is a mount of its own and can't be exchanged: mount {folder} as a whole"
                 )
-
-    def _accepted(self, backup: Backup, head: dict[str, str]) -> dict[str, int]:
-        try:
-            return count_of(self._docker, self._container.image_id, self._backup_dir, backup)
-        except BackupError as error:
-            if "RDB format version" not in str(error):
-                raise
-            made = f"Valkey {head['valkey-ver']}" if "valkey-ver" in head else f"Redis {head.get('redis-ver')}"
-            raise self._error(
-                f"{self._version} can't load this backup: it is of RDB version {head['version']}, saved by {made}: "
-                "restore it into a server of that version or a later one"
-            ) from None
 
     def _must_fit_memory(self, takes: int, memory: dict[str, str]) -> None:
         """``takes``: bytes that the data took where it was saved."""
