@@ -80,9 +80,12 @@ def digest(path: Path) -> dict[str, Any]:
 
     A folder's digest is that of the lines that ``sha256sum`` prints for its files in order of name.
     """
-    if path.is_symlink():
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
         raise BackupError(f"{path} is a symbolic link: a backup is a file or a folder")
-    if not path.is_dir():
+    if not stat.S_ISDIR(mode):
+        if not stat.S_ISREG(mode):  # a named pipe would be waited for
+            raise BackupError(f"{path} is a pipe or a device: a backup is a file or a folder")
         sha, size = hashlib.sha256(), 0
         buffer = bytearray(_BLOCK)
         view = memoryview(buffer)
@@ -126,8 +129,9 @@ def hand_over_tree(top: Path) -> None:
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write or replace a JSON file, for its owner alone, so that a crash leaves the old one or the new one."""
     draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)  # one that is left may be a pipe, or another name of a file elsewhere
     with os.fdopen(
-        os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w", encoding="utf-8"
+        os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w", encoding="utf-8"
     ) as file:
         hand_over(file.fileno(), path.parent)
         json.dump(data, file, indent=1, sort_keys=True)
@@ -163,7 +167,10 @@ def uncache(folder: Path) -> None:
 def _open_lock(path: Path) -> int:
     descriptor = None
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        told = os.fstat(descriptor)
+        if not stat.S_ISREG(told.st_mode) or told.st_nlink != 1:
+            raise OSError(errno.EINVAL, "it is no file of its own")
         hand_over(descriptor, path.parent)
     except OSError as error:
         if descriptor is not None:

@@ -7,6 +7,7 @@ from typing import Any, Optional, Sequence
 from . import catalog
 from .catalog import Backup
 from .errors import BackupError
+from .manifest import require_whole
 from .stores import Store
 
 __all__ = ["backups_of", "refuse_other_stack", "refuse_unusable"]
@@ -39,7 +40,8 @@ def backups_of(found: catalog.Catalog, point: str, stores: Sequence[Store]) -> d
 
 
 def refuse_unusable(backup: Backup, allow_empty: bool) -> None:
-    """Raise BackupError for what can't be decrypted, or holds nothing."""
+    """Raise BackupError for what is not told of as a backup, can't be decrypted, or holds nothing."""
+    require_whole(backup.manifest, backup.artifact)
     if backup.encrypted:
         backup.key()
     counts = backup.manifest.get("counts") or {}

@@ -144,9 +144,12 @@ def _list(stack: config.Config, as_json: bool) -> int:
 
 def _restore_help(stack: config.Config, point: str) -> int:
     from . import manual  # as _run
+    from .manifest import require_whole
 
     found = catalog.read(stack.backup_dir, stack.stack)
     chosen = found.choose(point)
+    for backup in found.points[chosen].values():
+        require_whole(backup.manifest, backup.artifact)
     print("".join(manual.script(stack.site, chosen, found.points[chosen])), end="")
     return 0
 

@@ -9,10 +9,10 @@ from typing import Any, Mapping, Optional, Sequence
 
 from .errors import BackupError
 
-__all__ = ["ID_PATTERN", "Store", "host_secret", "parse_stores", "select_stores"]
+__all__ = ["ID_PATTERN", "NAME_PATTERN", "Store", "host_secret", "parse_stores", "select_stores"]
 
 ID_PATTERN = re.compile(r"[0-9]{8}-[0-9]{6}")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ _CHOICES = {
 def _parse(given: Mapping[str, Any]) -> Store:
     data = {key: value for key, value in given.items() if value is not None}
     name = data.get("name")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
         raise BackupError(
             f"store name {name!r} is not usable as a folder's name: letters, digits, '_', '-' and '.', beginning with a letter or digit"
         )

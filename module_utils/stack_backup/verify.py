@@ -11,6 +11,7 @@ from .age import identity_of
 from .artifact import digest
 from .containers import Docker
 from .errors import BackupError, NoImage, Unsound
+from .manifest import require_whole
 from .process import Deadline, raise_on_signals
 
 __all__ = ["image_of", "prove", "refuse_damaged", "taken_with", "verify"]
@@ -68,12 +69,16 @@ def prove(
     ``locked``: the digests will do for an encrypted one whose identity is not known. ``images``: as for ``image_of``.
     Raises NoImage when the digests are right, and nothing is here that reads the structure.
     """
+    require_whole(backup.manifest, backup.artifact)
     readable = not backup.encrypted or backup.identity is not None or not locked
     if readable and backup.encrypted:
         backup.head(docker.deadline)  # the wrong identity is told at once
     for path, expected in backup.files().items():
         # Before any program reads it: an archive can attack the program that restores it.
-        actual = digest(path)["sha256"]
+        try:
+            actual = digest(path)["sha256"]
+        except OSError as error:
+            raise BackupError(f"{path} can't be read: {error.strerror}: mend its disk, owner or mode") from None
         if actual != expected["sha256"]:
             raise Unsound(
                 f"{path} is not what was written: its sha256 is {actual}, the manifest says {expected['sha256']}"
