@@ -14,7 +14,7 @@ from typing import Any, Iterator, Mapping, Optional
 from . import age, content
 from .artifact import SUFFIX, check_backup_dir
 from .errors import BackupError
-from .manifest import check_files
+from .manifest import check_files, drill_of
 from .process import Deadline, Readable
 from .stores import ID_PATTERN, NAME_PATTERN
 
@@ -283,7 +283,7 @@ def _verified(where: Folder, path: Path) -> Optional[dict[str, Any]]:
         result = content.parse(where.text(path))
     except (OSError, ValueError):
         return None
-    return result if isinstance(result, dict) and isinstance(result.get("ok"), bool) else None
+    return drill_of(result)
 
 
 def _load(
@@ -321,7 +321,7 @@ def _load(
         )
     if described != (store, point, f"{store}-{point}{suffix}"):
         return None, _problem(path, "damaged", "the manifest tells of another backup than its name does")
-    drilled = f"{store}-{point}.verified.json" in kinds
+    drilled = kinds.get(f"{store}-{point}.verified.json") == "file"
     verified = _verified(where, verified_path(path)) if drilled else None
     backup = Backup(store, point, path.with_name(described[2]), manifest, verified, identity)
     for file, expected in backup.files().items():

@@ -169,7 +169,7 @@ def _status(stack: config.Config, as_json: bool) -> int:
 
 
 def _state(last: dict[str, Any]) -> str:
-    if last["ended_at"]:
+    if last.get("ended_at"):
         return "ok" if last["ok"] else "failed"
     # It writes its end whatever comes, but for SIGKILL and a power cut.
-    return "running" if Path(f"/proc/{last['pid']}").exists() else "died"
+    return "running" if Path(f"/proc/{last.get('pid')}").exists() else "died"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from . import content
 from .errors import BackupError
 from .modules import MODULES
 from .validate import complete
@@ -83,7 +83,7 @@ def find(stack: Optional[str]) -> Config:
 def read(path: Path) -> Config:
     """A configuration file, checked to the last parameter. Raises BackupError with the cure."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = content.load(path)
     except FileNotFoundError:
         raise BackupError(f"{path} is missing: {_INSTALL}") from None
     except OSError as error:

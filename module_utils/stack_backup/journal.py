@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 from typing import Any, Optional
 
+from . import content
 from .artifact import hand_over, write_json
 from .errors import BackupError
+from .kinds import like, mapping, maybe, named, seconds, text, texts
+from .postgres.names import suffixed
+from .stores import ID_PATTERN, NAME_PATTERN
 
 __all__ = ["FINAL", "Journal", "journals", "needed", "spent", "unfinished"]
 
@@ -17,6 +21,7 @@ PHASES = ("planned", "up", "preparing", "prepared", "stopping", "switching", "st
 FINAL = ("done", "returned", "dropped")
 _LET_GO = ("returned", "dropped")  # of these nothing is kept, and no backup is needed any more
 _FORMAT = 1
+_CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def _folder(backup_dir: Path) -> Path:
@@ -80,16 +85,76 @@ def journals(backup_dir: Path) -> list[Journal]:
     folder = _folder(backup_dir)
     for path in sorted(folder.glob("*.json")):
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            journal = Journal(path, data)
-            if data["format"] != _FORMAT or journal.phase not in PHASES or not isinstance(data["stores"], list):
+            data = content.load(path)
+            if not _is_journal(data) or path.name != f"{data['id']}.json":
                 raise ValueError("not of this program")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            journal = Journal(path, data)
+        except (OSError, ValueError) as error:
             raise BackupError(
                 f"the restore's journal {path} can't be read ({error}): see there what the restore did, then move the file away"
             ) from None
         found.append(journal)
     return found
+
+
+def _is_journal(data: Any) -> bool:
+    """Whether it is what a restore writes: who goes by it removes what it names."""
+    kinds = {
+        "phase": lambda value: value in PHASES,
+        "id": like(ID_PATTERN),
+        "stack": text,
+        "point": text,
+        "stores": lambda value: isinstance(value, list) and all(_is_store(item, str(data["id"])) for item in value),
+        "stopped": maybe(lambda value: isinstance(value, list) and all(map(_is_entry, value))),
+        "up": maybe(named(text, texts)),
+        "kept": maybe(texts),
+        "safety_point": maybe(text),
+        **dict.fromkeys(("began_at", "ended_at", "keep_until", "downtime_seconds"), maybe(seconds)),
+    }
+    return mapping(data) and data.get("format") == _FORMAT and all(kind(data.get(name)) for name, kind in kinds.items())
+
+
+def _is_entry(entry: Any) -> bool:
+    """A container that was stopped; ``services.Entry``."""
+    if not mapping(entry) or not isinstance(entry.get("level"), int) or not like(_CONTAINER)(entry.get("id")):
+        return False
+    return all(text(entry.get(name)) for name in ("service", "name", "policy"))
+
+
+def _is_store(item: Any, restore: str) -> bool:
+    if not mapping(item) or not like(NAME_PATTERN)(item.get("name")) or not mapping(item.get("state")):
+        return False
+    check = {"postgres": _is_database, "redis": _is_folder}.get(str(item.get("engine")))
+    return check is not None and (not item["state"] or check(item["state"], restore))
+
+
+def _is_database(state: dict[str, Any], restore: str) -> bool:
+    """What a Postgres target keeps in mind; the databases that it may drop are this restore's own."""
+    live = state.get("live")
+    return (
+        text(live)
+        and state.get("side") == suffixed(str(live), f"_restore_{restore}")
+        and state.get("previous") == suffixed(str(live), f"_before_{restore}")
+        and state.get("method") in ("side_by_side", "in_place")
+        and isinstance(state.get("replaces"), bool)
+        and isinstance(state.get("oid", 0), int)
+        and texts(state.get("subscriptions"))
+    )
+
+
+def _is_folder(state: dict[str, Any], restore: str) -> bool:
+    """What a Redis target keeps in mind; the folder that it may remove is this restore's own, and names are names."""
+    home, layout = state.get("home"), state.get("layout") or {}
+    if not text(home) or not mapping(layout) or ".." in str(home).split("/"):
+        return False
+    names = [layout.get(name) for name in ("dbfilename", "appenddirname", "appendfilename")]
+    return (
+        str(home).startswith("/")
+        and str(home).endswith(f"/.stack-backup-{restore}")
+        and set(layout) == {"aof", "multipart", "dbfilename", "appenddirname", "appendfilename"}
+        and all(isinstance(layout[name], bool) for name in ("aof", "multipart"))
+        and all(text(name) and name not in ("", ".", "..") and "/" not in str(name) for name in names)
+    )
 
 
 def unfinished(backup_dir: Path) -> Optional[Journal]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
-from typing import Any, Callable, Mapping
+from typing import Any, Mapping, Optional
 
 from . import age
 from .errors import BackupError
+from .kinds import Kind, like, mapping, maybe, named, one_of, seconds, size, text, texts, whole
 
-__all__ = ["check_files", "require_whole"]
+__all__ = ["check_files", "drill_of", "require_whole"]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 # The files of a dump in directory format; Source: pg_backup_directory.c, setFilePath() and its callers.
@@ -18,9 +18,6 @@ _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@+-]*")  # never an option of doc
 _VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,9})*")
 _IDENTIFIER = r'(?:[a-z_][a-z0-9_$]*|"(?:[^"]|"")+")'
 _TABLE = re.compile(rf"{_IDENTIFIER}\.{_IDENTIFIER}")  # as format('%I.%I') writes it
-_LARGEST = 1 << 63
-
-Kind = Callable[[Any], bool]
 
 
 def check_files(manifest: Mapping[str, Any]) -> None:
@@ -36,14 +33,23 @@ def check_files(manifest: Mapping[str, Any]) -> None:
     if len(files) > 1 and files[1].get("files"):
         raise TypeError("the roles are one file")
     failed = point.get("failed") or {}
-    if not (_texts(point["stores"]) and isinstance(failed, dict) and _text(manifest["pin"]["at"])):
+    if not (texts(point["stores"]) and isinstance(failed, dict) and text(manifest["pin"]["at"])):
         raise TypeError("a field is of the wrong kind")
-    if not _seconds(manifest["seconds"]["total"]):
+    if not seconds(manifest["seconds"]["total"]):
         raise TypeError("its seconds are no number")
 
 
 def _is_file(told: Mapping[str, Any]) -> bool:
-    return _size(told["size"]) and isinstance(told["sha256"], str) and bool(_DIGEST.fullmatch(told["sha256"]))
+    return size(told["size"]) and isinstance(told["sha256"], str) and bool(_DIGEST.fullmatch(told["sha256"]))
+
+
+def drill_of(result: Any) -> Optional[dict[str, Any]]:
+    """What a drill wrote down, for whoever reads it; None when it does not say how the drill went."""
+    if not isinstance(result, dict) or not isinstance(result.get("ok"), bool):
+        return None
+    kinds: dict[str, tuple[Kind, Any]] = {"error": (text, ""), "at": (text, ""), "seconds": (seconds, 0.0)}
+    told = {name: result.get(name) for name in kinds}
+    return {**result, **{name: told[name] if kind(told[name]) else other for name, (kind, other) in kinds.items()}}
 
 
 def require_whole(manifest: Mapping[str, Any], path: object) -> None:
@@ -68,55 +74,11 @@ def _wrong(manifest: Any, name: str, kind: Kind) -> str:
     return "" if kind(value) else "of the wrong kind"
 
 
-# --- kinds ------------------------------------------------------------------------------------------------------------
-
-
-def _text(value: Any) -> bool:
-    """Text that a program can be given: neither NUL, at which C ends a text, nor half a character."""
-    return isinstance(value, str) and "\0" not in value and not any("\ud800" <= char <= "\udfff" for char in value)
-
-
-def _size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST
-
-
-def _seconds(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_text, value))
-
-
-def _mapping(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _maybe(kind: Kind) -> Kind:
-    return lambda value: value is None or kind(value)
-
-
-def _one_of(*values: str) -> Kind:
-    return lambda value: isinstance(value, str) and value in values
-
-
-def _like(pattern: re.Pattern[str]) -> Kind:
-    return lambda value: isinstance(value, str) and bool(pattern.fullmatch(value))
-
-
-def _named(key: Kind, kind: Kind) -> Kind:
-    return lambda value: isinstance(value, dict) and all(map(key, value)) and all(map(kind, value.values()))
-
-
 def _settings(value: Any) -> bool:
     return isinstance(value, list) and all(
         isinstance(item, dict)
-        and _maybe(_text)(item.get("role"))
-        and _texts(item.get("config"))
+        and maybe(text)(item.get("role"))
+        and texts(item.get("config"))
         and all("=" in line for line in item["config"])
         for item in value
     )
@@ -128,11 +90,11 @@ def _row(value: Any) -> bool:
         return False
     provider, locale = value.get("datlocprovider", "c"), value.get("datlocale") or value.get("daticulocale")
     return (
-        all(map(_text, (value.get("datcollate"), value.get("datctype"))))
+        all(map(text, (value.get("datcollate"), value.get("datctype"))))
         and isinstance(value.get("datistemplate"), bool)
-        and _whole(value.get("datconnlimit"))
-        and _maybe(_text)(value.get("daticurules"))
-        and (provider == "c" or (provider in ("i", "b") and _text(locale)))
+        and whole(value.get("datconnlimit"))
+        and maybe(text)(value.get("daticurules"))
+        and (provider == "c" or (provider in ("i", "b") and text(locale)))
     )
 
 
@@ -141,34 +103,34 @@ def _roles(value: Any) -> bool:
 
 
 _COMMON: dict[str, Kind] = {
-    "source": _mapping,
-    "source.image": _like(_IMAGE),
-    "source.image_id": _like(_IMAGE),
-    "source.container": _text,
-    "source.service": _maybe(_text),
-    "counts": _mapping,
+    "source": mapping,
+    "source.image": like(_IMAGE),
+    "source.image_id": like(_IMAGE),
+    "source.container": text,
+    "source.service": maybe(text),
+    "counts": mapping,
 }
 _POSTGRES: dict[str, Kind] = {
-    "server_version": _size,
-    "artifact.format": _one_of("custom", "directory"),
-    "counts.tables": _size,
-    "counts.rows": _maybe(_named(_like(_TABLE), _size)),
-    "database": _mapping,
-    "database.name": _text,
-    "database.owner": _text,
-    "database.encoding": _text,
-    "database.tablespace": _text,
-    "database.comment": _maybe(_text),
-    "database.acl": _maybe(_texts),
+    "server_version": size,
+    "artifact.format": one_of("custom", "directory"),
+    "counts.tables": size,
+    "counts.rows": maybe(named(like(_TABLE), size)),
+    "database": mapping,
+    "database.name": text,
+    "database.owner": text,
+    "database.encoding": text,
+    "database.tablespace": text,
+    "database.comment": maybe(text),
+    "database.acl": maybe(texts),
     "database.settings": _settings,
-    "database.extensions": _named(_text, _text),
-    "database.subscriptions": _texts,
-    "database.large_objects": _size,
-    "database.size": _size,
+    "database.extensions": named(text, text),
+    "database.subscriptions": texts,
+    "database.large_objects": size,
+    "database.size": size,
     "database.catalog": _row,
 }
 _REDIS: dict[str, Kind] = {
-    "server_version": _like(_VERSION),
-    "artifact.rdb": _mapping,
-    "counts.keys": _size,
+    "server_version": like(_VERSION),
+    "artifact.rdb": mapping,
+    "counts.keys": size,
 }

@@ -30,8 +30,11 @@ def _when(text: str) -> str:
     return age_text(datetime.fromisoformat(text))
 
 
-def _point_time(point: str) -> datetime:
-    return datetime.strptime(point, "%Y%m%d-%H%M%S").replace(tzinfo=timezone.utc)
+def _point_age(point: str) -> str:
+    try:
+        return age_text(datetime.strptime(point, "%Y%m%d-%H%M%S").replace(tzinfo=timezone.utc))
+    except ValueError:  # an id that is no time
+        return "-"
 
 
 def _taken(result: dict[str, Any]) -> str:
@@ -84,6 +87,14 @@ def summary(results: dict[str, Any]) -> str:
     )
 
 
+def _result(record: dict[str, Any]) -> str:
+    """What the record of a job says of its modules; nothing where another version wrote it."""
+    try:
+        return summary(record.get("result") or {})
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return ""
+
+
 def listing(found: dict[str, Any]) -> Iterator[str]:
     """What can be restored, newest last, and what is wrong; ``found``: backup_info's answer, and ``offsite``: its state."""
     here, there = {point["id"]: point for point in found["points"]}, found["offsite"]["points"]
@@ -95,7 +106,7 @@ def listing(found: dict[str, Any]) -> Iterator[str]:
     for name in sorted({*here, *there}):
         # Not here: pruned, or not fetched yet (restore_from=offsite).
         state, drill, stores = _told(here[name]) if name in here else ("offsite", "-", "")
-        yield row.format(name, age_text(_point_time(name)), state, drill, _since(there, name), stores).rstrip()
+        yield row.format(name, _point_age(name), state, drill, _since(there, name), stores).rstrip()
     for problem in found["problems"]:
         yield f"PROBLEM: {problem['path']}: {problem['message']}"
 
@@ -109,7 +120,10 @@ def _told(point: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _ago(when: float) -> str:
-    return f"{age_text(datetime.fromtimestamp(when, timezone.utc))} ago"
+    try:
+        return f"{age_text(datetime.fromtimestamp(when, timezone.utc))} ago"
+    except (ValueError, OverflowError, OSError):  # of a clock that was wrong
+        return "-"
 
 
 def _since(there: dict[str, Any], point: str) -> str:
@@ -124,11 +138,11 @@ def status(told: dict[str, Any]) -> Iterator[str]:
         if record["state"] == "never":
             yield row.format(job, "never", "-", "-", "").rstrip()
             continue
-        seconds = f"{record['seconds']:.1f}" if record["ended_at"] else "-"
-        said = record["error"] or summary(record["result"])
+        seconds = f"{record.get('seconds') or 0:.1f}" if record.get("ended_at") else "-"
+        said = record.get("error") or _result(record)
         yield row.format(job, record["state"], f"{_when(record['started_at'])} ago", seconds, said).rstrip()
     latest = told["latest"]
-    yield f"newest complete recovery point: {f'{latest}, {age_text(_point_time(latest))} old' if latest else 'none'}"
+    yield f"newest complete recovery point: {f'{latest}, {_point_age(latest)} old' if latest else 'none'}"
     offsite = told["offsite"]
     if offsite["remote"]:
         newest = max(offsite["points"], default=None)

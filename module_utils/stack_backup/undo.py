@@ -165,8 +165,8 @@ def drop_expired(params: dict[str, Any], check_mode: bool) -> list[str]:
     due = [
         journal
         for journal in journals(Path(params["backup_dir"]))
-        if journal.phase == "done" and journal.data["keep_until"] < time.time()
+        if journal.phase == "done" and float(journal.data.get("keep_until") or 0) < time.time()
     ]
     if check_mode:
-        return [text for journal in due for text in journal.data["kept"]]
+        return [text for journal in due for text in journal.data.get("kept") or ()]
     return [text for journal in due for text in drop(params, journal)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any, Mapping
 
 from .errors import BackupError
@@ -82,7 +83,7 @@ def _convert(option: Mapping[str, Any], kind: str, value: Any, where: str) -> An
                 return text in _TRUE
         if kind == "int" and not isinstance(value, (bool, dict, list)) and float(value) == int(float(value)):
             return int(float(value))
-        if kind == "float" and not isinstance(value, (bool, dict, list)):
+        if kind == "float" and not isinstance(value, (bool, dict, list)) and isfinite(float(value)):
             return float(value)
     except (TypeError, ValueError, OverflowError):
         pass

@@ -4,6 +4,8 @@ import pytest
 from stack_backup.errors import BackupError
 from stack_backup.journal import Journal, journals, unfinished
 
+STOPPED = {"service": "app", "level": 0, "id": "x", "name": "app-1", "policy": "no"}
+
 
 def begin(folder, number=1):
     return Journal.begin(folder, id=f"20261124-03000{number}", stack="s", point="p", stores=[])
@@ -12,9 +14,9 @@ def begin(folder, number=1):
 def test_an_interrupted_restore_is_found_and_a_finished_one_is_not(tmp_path):
     assert unfinished(tmp_path) is None
     journal = begin(tmp_path)
-    journal.mark("stopping", stopped=[{"id": "x"}])
+    journal.mark("stopping", stopped=[STOPPED])
     found = unfinished(tmp_path)
-    assert (found.id, found.phase, found.data["stopped"]) == (journal.id, "stopping", [{"id": "x"}])
+    assert (found.id, found.phase, found.data["stopped"]) == (journal.id, "stopping", [STOPPED])
     assert found.reached("prepared") and not found.reached("switching")
     found.mark("done")
     assert unfinished(tmp_path) is None

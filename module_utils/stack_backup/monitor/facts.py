@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import calendar
-import json
 import os
 import re
 import time
@@ -12,10 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Callable, Optional, TypeVar
 
-from .. import catalog
+from .. import catalog, content
 from ..errors import BackupError
 from ..journal import Journal, journals
 from ..offsite import state as offsite
+from ..record import is_record
 from ..stores import ID_PATTERN
 
 __all__ = ["FUTURE", "Facts", "epoch", "gather", "point_time", "schedule_file", "state_dir"]
@@ -166,9 +166,9 @@ def _catalog(facts: Facts, backup_dir: Path, stack: str) -> None:
 
 def _schedule(facts: Facts, path: Path) -> None:
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = content.read(path).decode("utf-8", "replace").splitlines()
         facts.scheduled_since = path.stat().st_mtime
-    except OSError:
+    except (OSError, ValueError):
         return
     facts.zone_since, facts.cron_since = _changed(LOCALTIME), _changed(CRON)
     for line in lines:
@@ -190,8 +190,8 @@ def _records(facts: Facts, folder: Path) -> None:
     for path in sorted(folder.glob("last-*.json")):
         name = path.stem.removeprefix("last-")
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(record, dict) or epoch(record.get("started_at")) is None:
+            record = content.load(path)
+            if not is_record(record):
                 raise ValueError("not of this program")
             facts.records[name] = record
             if _alive(record.get("pid")):
@@ -203,7 +203,7 @@ def _records(facts: Facts, folder: Path) -> None:
 def _content(path: Path) -> str:
     # The lock's own state is not asked for: to ask is to hold it for a moment.
     try:
-        return path.read_text(encoding="ascii")
+        return content.read(path, 64).decode("ascii")
     except (OSError, ValueError):
         return ""
 

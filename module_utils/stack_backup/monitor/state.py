@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator, Optional
 
+from .. import content
 from ..artifact import hand_over, write_json
+from ..kinds import Kind, mapping, named, seconds, text
 
 __all__ = ["CHECK", "growth", "load", "load_alerts", "locked", "remember_size", "save", "save_alerts"]
 
@@ -25,7 +26,7 @@ _SPAN = 86400.0  # a slope of less than a day is none
 def load(folder: Path, name: str) -> dict[str, Any]:
     """A file's content; what is not there or can't be read is remembered as nothing."""
     try:
-        data = json.loads((folder / name).read_text(encoding="utf-8"))
+        data = content.load(folder / name)
     except (OSError, ValueError):
         return {}
     return data if isinstance(data, dict) else {}
@@ -50,7 +51,43 @@ def _second(folder: Path) -> Path:
 
 def load_alerts(folder: Path) -> dict[str, Any]:
     """What was told whom: the newer of what the state folder and its stand-in hold."""
-    return max((load(place, _ALERTS) for place in (folder, _second(folder))), key=lambda told: told.get("at", 0.0))
+    told = [_told(load(place, _ALERTS)) for place in (folder, _second(folder))]
+    return max(told, key=lambda item: float(item.get("at", 0.0)))
+
+
+def _told(found: dict[str, Any]) -> dict[str, Any]:
+    """What this program wrote; nothing where it is not of its kind: an alert must not be what a memory stops."""
+    whole = all(kind(found[name]) for name, kind in _KINDS.items() if name in found)
+    return found if whole else {}
+
+
+def _is_status(value: Any) -> bool:
+    return value in (0, 1, 2, 3)
+
+
+def _is_last(entry: Any) -> bool:
+    return mapping(entry) and seconds(entry.get("at")) and _is_status(entry.get("status"))
+
+
+def _is_failed(entry: Any) -> bool:
+    return mapping(entry) and seconds(entry.get("since")) and text(entry.get("error"))
+
+
+def _is_channel(memory: Any) -> bool:
+    return (
+        mapping(memory)
+        and named(text, _is_status)(memory.get("announced", {}))
+        and named(text, _is_last)(memory.get("last", {}))
+        and seconds(memory.get("sent_at", 0.0))
+    )
+
+
+_KINDS: dict[str, Kind] = {
+    "at": seconds,
+    "channels": named(text, _is_channel),
+    "failed": named(text, _is_failed),
+    "success": named(text, seconds),
+}
 
 
 def save_alerts(folder: Path, told: dict[str, Any]) -> str:

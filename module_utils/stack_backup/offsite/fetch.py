@@ -7,7 +7,6 @@ the whole point goes into ``.from/<stack>``, which the stack's own catalog does 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -15,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
-from .. import catalog
+from .. import catalog, content
 from ..artifact import Lock, digest, free_bytes, hand_over, hand_over_tree, manifest_path, settle, sync
 from ..choice import refuse_other_stack
 from ..errors import BackupError
@@ -360,7 +359,7 @@ def _link(source: Path, target: Path) -> None:
 def _same(path: Path, manifest: dict[str, Any]) -> bool:
     """Whether a file is this manifest."""
     try:
-        return not path.is_symlink() and bool(json.loads(path.read_text(encoding="utf-8")) == manifest)
+        return not path.is_symlink() and bool(content.load(path) == manifest)
     except (OSError, ValueError):
         return False
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any, Callable, Mapping, Optional
 
-from .. import catalog
+from .. import catalog, content
+from ..kinds import text
 from ..stores import ID_PATTERN
 
 __all__ = ["MARK", "MARK_FORMAT", "entries", "manifests", "owner", "read"]
@@ -17,23 +17,22 @@ MARK_FORMAT = 1
 _MANIFEST = re.compile(rf"(?P<store>[^/]+)/(?P=store)-{ID_PATTERN.pattern}\.json")
 _DEPTH = 3  # store/directory-format dump/file
 _LONGEST = 200  # bytes of a name: a store's has 63 at most, and rclone adds to it while it copies
-_MAX_MANIFEST = 16 * 1024 * 1024  # bytes
 
 
 def manifests(sizes: Mapping[str, int]) -> list[str]:
     """The names that are manifests and worth reading."""
     return [
-        name for name, size in sizes.items() if _is_safe(name) and _MANIFEST.fullmatch(name) and size <= _MAX_MANIFEST
+        name for name, size in sizes.items() if _is_safe(name) and _MANIFEST.fullmatch(name) and size <= content.MOST
     ]
 
 
 def owner(mark: bytes) -> str:
     """The stack that a prefix's mark names. Raises ValueError when it is not as this program writes it."""
     try:
-        told = json.loads(mark)
-        if told["format"] == MARK_FORMAT:
+        told = content.parse(mark)
+        if told["format"] == MARK_FORMAT and text(told["stack"]):
             return str(told["stack"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         pass
     raise ValueError(f"{MARK} is not as stack-backup writes it")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -11,9 +10,11 @@ import tempfile
 from pathlib import Path
 from typing import Any, Iterable, Iterator, NamedTuple, Optional, Sequence
 
+from .. import content
 from ..artifact import free_bytes
 from ..containers import LABEL, LIFELINE, Docker
 from ..errors import BackupError
+from ..kinds import named, text, whole
 from ..process import Deadline, Result, run
 
 __all__ = ["CONFIG", "Comparison", "Rclone", "flags"]
@@ -21,6 +22,7 @@ __all__ = ["CONFIG", "Comparison", "Rclone", "flags"]
 CONFIG = "rclone.conf"
 _SECRET = "/run/secrets/rclone_conf"  # noqa: S105 - where Compose puts the secret
 _SERVICE = "rclone"
+_MAX_LISTING = 256 * 1024 * 1024  # bytes: a million files
 _NO_DIRECTORY = 3  # rclone's manual, "Exit code"
 _FIXED = (
     # A bucket or prefix that is missing is a mistake to tell, not one to hide by making it.
@@ -141,7 +143,10 @@ class Rclone:
             self._expect(result)
             out.seek(0)
             try:
-                return {str(item["Path"]): int(item["Size"]) for item in json.load(out)}
+                found = {item["Path"]: item["Size"] for item in content.parse(out.read(_MAX_LISTING + 1))}
+                if out.tell() > _MAX_LISTING or not named(text, whole)(found):
+                    raise ValueError("it is not of names and sizes, or too long")
+                return found
             except (ValueError, KeyError, TypeError) as error:
                 raise BackupError(f"rclone's listing of {self.remote} can't be read: {error}") from None
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional, Sequence
 
-from .. import catalog
+from .. import catalog, content
 from ..artifact import write_json
 from ..errors import BackupError
 from ..stores import ID_PATTERN
@@ -74,7 +74,10 @@ def survey(rclone: Rclone, work: Path, cache: Path, stack: Optional[str] = None)
         )
 
     def manifest(name: str) -> bytes:
-        return (cache / name).read_bytes() if (cache / name).is_file() else b""
+        try:
+            return content.read(cache / name)
+        except (OSError, ValueError):
+            return b""
 
     remote.found = picture.read(remote.picture, remote.sizes, manifest, remote.stack or stack)
     return remote
@@ -127,7 +130,7 @@ def _owner(remote: Remote, work: Path) -> str:
     if MARK not in remote.sizes:
         return ""
     try:
-        return picture.owner((work / "manifests" / MARK).read_bytes())
+        return picture.owner(content.read(work / "manifests" / MARK))
     except (OSError, ValueError):
         raise BackupError(
             f"{remote.rclone.remote}/{MARK} is not as this program writes it: see what it is, or give a prefix that is empty"

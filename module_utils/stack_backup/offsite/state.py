@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Iterator, Optional
 
+from .. import content
 from ..artifact import Lock, check_backup_dir, hand_over_tree, write_json
 from ..errors import BackupError
+from ..kinds import like, mapping, named, seconds, text, texts
+from ..stores import ID_PATTERN
 
 __all__ = ["folder", "load", "save", "work_dir"]
 
@@ -29,14 +31,26 @@ def load(backup_dir: Path, remote: Optional[str] = None) -> dict[str, Any]:
     ``pruned``: points that the remote's retention removed. Epoch seconds. What can't be read counts as nothing known.
     """
     try:
-        data = json.loads((folder(backup_dir) / _NAME).read_text(encoding="utf-8"))
-        points = {str(name): dict(entry) for name, entry in data["points"].items()}
-        pruned = [str(name) for name in data["pruned"]]
-        if remote in (None, data["remote"]):
-            return {"remote": str(data["remote"]), "at": float(data["at"]), "points": points, "pruned": pruned}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
+        data = content.load(folder(backup_dir) / _NAME)
+    except (OSError, ValueError):
+        data = None
+    if _is_state(data) and remote in (None, data["remote"]):
+        return {name: data[name] for name in ("remote", "at", "points", "pruned")}
     return {"remote": remote or "", "at": 0.0, "points": {}, "pruned": []}
+
+
+def _is_state(data: Any) -> bool:
+    return (
+        mapping(data)
+        and text(data.get("remote"))
+        and seconds(data.get("at"))
+        and named(like(ID_PATTERN), _is_entry)(data.get("points"))
+        and texts(data.get("pruned"))
+    )
+
+
+def _is_entry(entry: Any) -> bool:
+    return mapping(entry) and seconds(entry.get("since")) and seconds(entry.get("checked"))
 
 
 def save(backup_dir: Path, state: dict[str, Any]) -> None:
