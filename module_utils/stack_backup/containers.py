@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, Optional, Sequence
 
+from . import content
 from .errors import BackupError
+from .kinds import mapping, text
 from .limits import Limits, disk_of
 from .process import Deadline, Guard, Readable, Result, Session, run
 from .stores import Store
@@ -42,6 +43,7 @@ _TIED = (
 )
 
 _FREEZES = 3
+_ODD = "see that the docker command is Docker's own"
 
 
 class _NotFrozen(BackupError):
@@ -141,6 +143,14 @@ class Docker:
             raise BackupError(_cure(result))
         return not result.code
 
+    def told(self, *args: str) -> Any:
+        """The JSON that ``docker ARGS`` prints. Raises BackupError."""
+        result = self.call(*args)
+        try:
+            return content.parse(result.out)
+        except ValueError as error:
+            raise BackupError(f"docker {args[0]} does not answer in JSON: {error}: {_ODD}") from None
+
     def project_config(self, project: Project) -> dict[str, Any]:
         """The Compose project, as ``docker compose config`` tells of it; its services by their names."""
         if not project.directory:
@@ -152,8 +162,13 @@ class Docker:
                 f"the project folder {project.directory} is missing, or not to be seen by uid {os.getuid()}: "
                 "set stack_project_dir to the folder that holds compose.yml"
             )
-        config: dict[str, Any] = json.loads(self.call(*project.compose(), "config", "--format", "json").out)
-        return {**config, "services": dict(sorted(config.get("services", {}).items()))}
+        config = self.told(*project.compose(), "config", "--format", "json")
+        if not mapping(config) or not text(config.get("name")):
+            raise BackupError("docker compose config tells of no project: this program needs Docker Compose v2")
+        services = {
+            name: item if mapping(item) else {} for name, item in sorted((config.get("services") or {}).items())
+        }
+        return {**config, "services": services}
 
     def up(self, project: Project, services: Sequence[str]) -> None:
         """``docker compose up`` of these services alone, in the order of their ``depends_on``. It ends with us."""
@@ -169,7 +184,12 @@ class Docker:
         result = self.call("container", "inspect", *ids, check=False)
         if result.code and "No such container" not in result.err:
             raise BackupError(_cure(result))
-        return [_container(item) for item in json.loads(result.out or "[]")]
+        try:
+            return [_container(item) for item in content.parse(result.out or "[]")]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BackupError(
+                f"docker container inspect tells of no container: {type(error).__name__} {error}: {_ODD}"
+            ) from None
 
     def find(self, project_name: str, services: Sequence[str], names: Sequence[str] = ()) -> list[Container]:
         """All containers of some services of a project, running or not, and those of the given names."""
@@ -180,7 +200,9 @@ class Docker:
                 *("--filter", f"label=com.docker.compose.project={project_name}"),
                 *("--filter", "label=com.docker.compose.oneoff=False"),
             ).out.splitlines()
-            ids = [container for container, service in (line.split(" ", 1) for line in listed) if service in services]
+            ids = [
+                container for container, _, service in (line.partition(" ") for line in listed) if service in services
+            ]
         return list({item.id: item for item in self.inspect([*ids, *names])}.values())
 
     def locate(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from http.client import HTTPException
 from typing import Any, Collection, Mapping, Sequence
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.parse import urljoin, urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from . import content
 from .containers import Docker
 from .errors import BackupError
 
@@ -22,7 +25,12 @@ _MAX_ANSWER = 1024 * 1024
 def check_urls(checks: Sequence[Mapping[str, Any]]) -> None:
     """Refuse a health check that could never be asked. Raises BackupError."""
     for check in checks:
-        if urlsplit(str(check.get("url"))).scheme not in ("http", "https"):
+        url = str(check.get("url"))
+        try:
+            usable = urlsplit(url).scheme in ("http", "https") and bool(urlsplit(url).hostname) and url.isprintable()
+        except ValueError:
+            usable = False
+        if not usable or " " in url:
             raise BackupError(f"stack_health_checks: {check.get('url')!r} is no http:// or https:// address")
 
 
@@ -35,23 +43,57 @@ def _matches(expected: Any, actual: Any) -> bool:
     return bool(expected == actual)
 
 
+class _OwnRedirects(HTTPRedirectHandler):
+    """Followed on the host that was asked alone: another's answer says nothing of it."""
+
+    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        here, there = urlsplit(req.full_url), urlsplit(urljoin(req.full_url, newurl))
+        if there.scheme not in ("http", "https") or there.hostname != here.hostname:
+            raise URLError(f"it answers {code}, a redirect to another host, which is not followed")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _get(url: str, seconds: float) -> tuple[int, bytes]:
+    """Status and the first of the body. Raises OSError, ValueError or HTTPException."""
+    try:
+        with build_opener(_OwnRedirects).open(Request(url), timeout=seconds) as response:  # noqa: S310 - check_urls
+            return int(response.status), bytes(response.read(_MAX_ANSWER))
+    except HTTPError as error:
+        with error:
+            return error.code, error.read(_MAX_ANSWER)
+
+
+def _answer(url: str, seconds: float) -> tuple[int, bytes, str]:
+    """As ``_get``, or status 0 and why there is no answer, after ``seconds`` whatever the other side does.
+
+    The time limit of a socket begins anew with each byte.
+    """
+    got: list[tuple[int, bytes, str]] = []
+
+    def get() -> None:
+        try:
+            got.append((*_get(url, seconds), ""))
+        except (OSError, ValueError, HTTPException) as error:
+            got.append((0, b"", str(getattr(error, "reason", error)) or type(error).__name__))
+
+    thread = threading.Thread(target=get, daemon=True)
+    thread.start()
+    thread.join(seconds + 0.5)
+    return got[0] if got else (0, b"", f"no whole answer within {seconds:g} s")
+
+
 def _ask(check: Mapping[str, Any], seconds: float) -> str:
     """What is wrong with one answer; nothing when it is as expected."""
     url, status = check["url"], check.get("status") or 200
-    try:
-        with urlopen(Request(url), timeout=seconds) as response:  # noqa: S310 - check_urls lets http and https through
-            code, body = response.status, response.read(_MAX_ANSWER)
-    except HTTPError as error:
-        with error:
-            code, body = error.code, error.read(_MAX_ANSWER)
-    except (URLError, OSError, ValueError) as error:
-        return f"{url}: {getattr(error, 'reason', error)}"
+    code, body, failed = _answer(url, seconds)
+    if failed:
+        return f"{url}: {failed}"
     said = body[:200].decode("utf-8", "replace").strip()
     if code != status:
         return f"{url} answers {code}: {said}"
     if check.get("json") is not None:
         try:
-            answer = json.loads(body)
+            answer = content.parse(body)
         except ValueError:
             return f"{url} answers no JSON: {said}"
         if not _matches(check["json"], answer):

@@ -20,6 +20,7 @@ __all__ = ["Deadline", "Guard", "Readable", "Result", "Session", "ignore_signals
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 MAX_OUTPUT = 16 * 1024 * 1024
+_LONGEST_ERROR = 64 * 1024
 _live: set[subprocess.Popen[bytes]] = set()
 _live_lock = threading.RLock()  # a signal's handler may come upon its own thread holding it
 
@@ -205,6 +206,8 @@ def run(
                         pipes.unregister(key.fileobj)
                     if aside and key.data == "err":
                         *lines, pending = (pending + chunk).split(b"\n")
+                        if len(pending) > _LONGEST_ERROR:
+                            lines, pending = [*lines, pending], b""
                         chunk = b"".join(b"%s\n" % line for line in lines if not aside(line.decode("utf-8", "replace")))
                     if len(kept[key.data]) < MAX_OUTPUT:
                         kept[key.data] += chunk
@@ -248,7 +251,7 @@ class Session:
         self._argv = argv
         self._deadline = deadline
         self._proc = _start(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._pending = b""
+        self._pending = bytearray()
         self._err: list[bytes] = []
         # stderr has its own reader: a program that fills it must not stall.
         self._reader = threading.Thread(target=self._read_err, daemon=True)
@@ -257,7 +260,7 @@ class Session:
     def _read_err(self) -> None:
         if self._proc.stderr is None:
             return
-        for line in self._proc.stderr:
+        while line := self._proc.stderr.readline(_LONGEST_ERROR):
             self._err.append(line)
             del self._err[:-50]
 
@@ -302,7 +305,11 @@ class Session:
         if self._proc.stdout is None:
             raise BackupError("the session has no output")
         descriptor = self._proc.stdout.fileno()
-        while b"\n" not in self._pending:
+        seen = 0  # of what is pending, so much holds no end of a line
+        while (end := self._pending.find(b"\n", seen)) < 0:
+            seen = len(self._pending)
+            if seen > MAX_OUTPUT:
+                raise BackupError(f"{self._argv[0]} wrote a line of more than {MAX_OUTPUT} bytes")
             with selectors.DefaultSelector() as ready:
                 ready.register(descriptor, selectors.EVENT_READ)
                 if not ready.select(self._deadline.left(at_most)):
@@ -311,7 +318,8 @@ class Session:
             if not chunk:
                 return None
             self._pending += chunk
-        line, self._pending = self._pending.split(b"\n", 1)
+        line = bytes(self._pending[:end])
+        del self._pending[: end + 1]
         return line.decode("utf-8", "replace").rstrip("\r")
 
     def ended(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, Mapping, Optional, Sequence
 
 from .containers import Docker
@@ -16,7 +16,7 @@ Entry = dict[str, Any]
 
 
 def _needs(config: Mapping[str, Any], service: str) -> set[str]:
-    return set(config[service].get("depends_on") or ())
+    return set((config.get(service) or {}).get("depends_on") or ())
 
 
 def _users(config: Mapping[str, Any], stores: set[str]) -> set[str]:
@@ -46,7 +46,10 @@ def stop_order(config: Mapping[str, Any], stores: Sequence[Store], given: Option
     chosen = _users(config, databases) if given is None else set(given)
     # Through a service that is not chosen, one chosen service can still depend on another.
     sorter = TopologicalSorter({name: reach(config, name) & chosen for name in chosen})
-    sorter.prepare()
+    try:
+        sorter.prepare()
+    except CycleError:
+        raise BackupError(f"depends_on of {', '.join(sorted(chosen))} leads in a circle: mend compose.yml") from None
     levels: list[list[str]] = []
     while sorter.is_active():
         ready = sorted(sorter.get_ready())

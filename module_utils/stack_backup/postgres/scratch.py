@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any, Mapping, Sequence
@@ -93,8 +92,8 @@ def drill(
 
 def _command(docker: Docker, image: str) -> list[str]:
     """The image's own way to start a server, with settings for one that is thrown away."""
-    config = json.loads(docker.call("image", "inspect", "--format", "{{json .Config}}", image).out)
-    if not config.get("Entrypoint"):
+    config = docker.told("image", "inspect", "--format", "{{json .Config}}", image)
+    if not isinstance(config, dict) or not config.get("Entrypoint"):
         raise BackupError(f"image {image} has no entrypoint that makes a database: a drill needs one like postgres:17")
     settings = [arg for setting in _SETTINGS for arg in ("-c", setting)]
     return [*config["Entrypoint"], *(config.get("Cmd") or ["postgres"]), *settings]

@@ -17,6 +17,8 @@ __all__ = ["CHECK", "check", "count", "count_of", "refusal", "told"]
 # Of a format that it does not know, and of one of another name: Valkey's own begins with VALKEY since 9.
 _NEWER = ("Can't handle RDB format version", "Wrong signature")
 _VERSION = '"$(command -v redis-server || command -v valkey-server)" --version'
+_END = re.compile(r"^\[offset ([0-9]{1,19})\] \\o/ RDB looks OK", re.MULTILINE)
+_COUNT = re.compile(r"^\[info\] ([0-9]{1,19}) (keys read|expires|already expired)", re.MULTILINE)
 CHECK = 'c=$(command -v redis-check-rdb || command -v valkey-check-rdb) && exec "$c" "$1"'
 
 
@@ -83,12 +85,11 @@ def told(out: str) -> dict[str, int]:
     ``end`` is the offset behind the checksum, the last byte that belongs to the RDB. Source: redis-check-rdb.c, which
     prints what it has read of the file with each message.
     """
-    end = re.search(r"\[offset (\d+)\] \\o/ RDB looks OK", out)
+    # The last ones: what the file says of itself is printed before them.
+    *_, end = [None, *_END.finditer(out)]
     if not end:
         raise BackupError(f"redis-check-rdb does not say where the RDB ends: {out.strip()[-200:]}")
-    found = {
-        name: int(number) for number, name in re.findall(r"\[info\] (\d+) (keys read|expires|already expired)", out)
-    }
+    found = {name: int(number) for number, name in _COUNT.findall(out, end.end())}
     return {
         "keys": found.get("keys read", 0),
         "expires": found.get("expires", 0),

@@ -16,7 +16,7 @@ from ..process import Readable, Result, Session, run
 from ..stores import Store
 from .check import CHECK, count, refusal, told
 from .connection import Connection
-from .rdb import read_head
+from .rdb import number, read_head
 from .sync import MARK, Sync, cut_mark, mark_length
 
 __all__ = ["Source"]
@@ -150,7 +150,7 @@ class Source:
         if self._sealing:
             self._keys = self._sealing.seen
         self._head = read_head(self._first_bytes(), self._partial.artifact.name)
-        ctime = int(self._head.get("ctime", "0"))
+        ctime = number(self._head, "ctime")
         # The child notes the time after the fork. An automatic save may have replaced ours before the
         # copy began: then the file shows that later instant, and the manifest must say so.
         if ctime and abs(ctime - self._pin_second) > 2:

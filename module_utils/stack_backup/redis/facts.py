@@ -29,6 +29,7 @@ for _, key in ipairs(reply[2]) do
   elseif kind == 'stream' then out[#out + 1] = 'left out' out[#out + 1] = '' out[#out + 1] = '0' end
 end
 return out""".replace("\n", " ")
+_KEYSPACE, _DATABASE = re.compile(r"keys=([0-9]{1,19}),expires=([0-9]{1,19})\b"), re.compile(r"db[0-9]{1,9}")
 _INDEX = re.compile(r"^(?:\s*\d+\)\s+)+|^\s+")
 
 
@@ -45,8 +46,10 @@ def _plain(value: str) -> str:
 def _databases(connection: Connection) -> dict[str, dict[str, int]]:
     databases = {}
     for name, text in connection.info("keyspace").items():
-        numbers = dict(item.split("=", 1) for item in text.strip().split(","))
-        databases[name[2:]] = {"keys": int(numbers["keys"]), "expires": int(numbers["expires"])}
+        found = _KEYSPACE.match(text)
+        if not found or not _DATABASE.fullmatch(name):
+            raise BackupError(f"the server's INFO keyspace can't be read: {name}:{text}")
+        databases[name[2:]] = {"keys": int(found[1]), "expires": int(found[2])}
     return databases
 
 
@@ -66,16 +69,19 @@ def _streams(connection: Connection, keys: list[str]) -> dict[str, dict[str, Any
 def _stream(told: list[str], pairs: list[str]) -> dict[str, Any]:
     """What XINFO STREAM and XINFO GROUPS told of one."""
     groups: list[dict[str, str]] = []
-    for name, value in zip(pairs[::2], pairs[1::2]):
-        if name == '"name"':
-            groups.append({})
-        if name in ('"name"', '"consumers"', '"pending"', '"last-delivered-id"'):
-            groups[-1][name.strip('"')] = _plain(value)
-    return {
-        "length": int(_plain(told[told.index('"length"') + 1])),
-        "last_id": told[told.index('"last-generated-id"') + 1].strip('"'),
-        "groups": groups,
-    }
+    try:
+        for name, value in zip(pairs[::2], pairs[1::2]):
+            if name == '"name"':
+                groups.append({})
+            if name in ('"name"', '"consumers"', '"pending"', '"last-delivered-id"'):
+                groups[-1][name.strip('"')] = _plain(value)
+        return {
+            "length": int(_plain(told[told.index('"length"') + 1])),
+            "last_id": told[told.index('"last-generated-id"') + 1].strip('"'),
+            "groups": groups,
+        }
+    except (ValueError, IndexError):
+        raise BackupError(f"the server's XINFO can't be read: {' '.join((told or pairs)[:9])}") from None
 
 
 def collect(connection: Connection, file: dict[str, int]) -> Facts:

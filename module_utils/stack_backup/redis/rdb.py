@@ -5,14 +5,17 @@ Source: rdb.h and rdbSaveInfoAuxFields() of Redis; the opcodes are part of the f
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
-from typing import BinaryIO
+from typing import BinaryIO, Mapping
 
 from ..errors import BackupError
 
-__all__ = ["read_head"]
+__all__ = ["number", "read_head"]
 
 _AUX = 0xFA
+_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
+_MAGIC = re.compile(rb"(?:REDIS(?=....\Z)|VALKEY(?=...\Z))([0-9]+)")
 
 
 def _string(file: BinaryIO) -> str:
@@ -33,6 +36,12 @@ def _string(file: BinaryIO) -> str:
     return file.read(length).decode("utf-8", "replace")
 
 
+def number(head: Mapping[str, str], field: str) -> int:
+    """A field that is a number, such as ``ctime``; 0 where it is none: nobody vouches for what a file says of itself."""
+    told = head.get(field, "")
+    return int(told) if _NUMBER.fullmatch(told) else 0
+
+
 def read_head(head: bytes, name: str) -> dict[str, str]:
     """Of the first bytes of a file: ``version`` of the format and the auxiliary fields (``redis-ver``, ``ctime`` in seconds, …).
 
@@ -40,9 +49,10 @@ def read_head(head: bytes, name: str) -> dict[str, str]:
     """
     with BytesIO(head) as file:
         magic = file.read(9)
-        if magic[:5] != b"REDIS" and magic[:6] != b"VALKEY":
+        version = _MAGIC.fullmatch(magic)
+        if not version:
             raise BackupError(f"{name} is no RDB file")
-        found = {"version": str(int(magic[6:] if magic.startswith(b"VALKEY") else magic[5:]))}
+        found = {"version": str(int(version[1]))}
         try:
             while file.read(1)[0] == _AUX:
                 field = _string(file)

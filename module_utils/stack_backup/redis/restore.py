@@ -17,7 +17,7 @@ from .connection import Busy, Connection
 from .facts import compare, summary
 from .files import Files
 from .layout import Layout
-from .rdb import read_head
+from .rdb import number, read_head
 from .scratch import Scratch
 from .server import Server, unready
 
@@ -106,7 +106,7 @@ class Target:
         file = count_of(self._docker, self._container.image_id, self._backup_dir, backup)
         memory = self._live.info("memory")
         size = int(memory["used_memory"])
-        takes = int(head.get("used-mem") or 10 * backup.size)
+        takes = number(head, "used-mem") or 10 * backup.size
         self._must_fit_memory(takes, memory)
         look = self._look(folder, layout)
         needs = backup.size + _RESERVE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any, Mapping, Optional, Sequence
@@ -77,9 +76,7 @@ class Scratch:
         rdb = "-" if backup.encrypted else f"{MOUNT}/{backup.artifact.name}"
         files = [rdb, str(backup.size), layout.rdb, layout.manifest, layout.manifest_line]
         options = ["--dir", "/data", "--save", "", "--databases", str(self._databases), *layout.options()]
-        entrypoint = json.loads(
-            self._docker.call("image", "inspect", "--format", "{{json .Config.Entrypoint}}", self._image).out
-        )
+        entrypoint = self._docker.told("image", "inspect", "--format", "{{json .Config.Entrypoint}}", self._image)
         program = ["sh", "-c", _PREPARE + MORTAL, "sh", *files, *(entrypoint or []), *options]
         self._session = Session(self._side.argv(program), deadline=self._docker.deadline)
         if not backup.encrypted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any, Callable
 
@@ -38,8 +37,10 @@ class Server:
 
     def inspect(self) -> dict[str, Any]:
         """What docker tells of it now."""
-        found: list[dict[str, Any]] = json.loads(self._docker.call("container", "inspect", self._container.id).out)
-        return found[0]
+        found = self._docker.told("container", "inspect", self._container.id)
+        if not isinstance(found, list) or not found or not isinstance(found[0], dict):
+            raise BackupError(f"store {self._store}: docker tells nothing of container {self._container.name}")
+        return dict(found[0])
 
     def must_run(self) -> None:
         """Raise BackupError with the cure when it does not run."""
