@@ -52,10 +52,11 @@ def prune(params: dict[str, Any], check_mode: bool = False) -> dict[str, Any]:
             try:
                 if not check_mode:
                     removal.apply(root)
-            except OSError as error:
+            except (OSError, RecursionError) as error:
                 told = _told(done, found)
+                why = error.strerror if isinstance(error, OSError) else "folders in it are nested too deeply"
                 raise BackupError(
-                    f"{removal.name} can't be removed: {error.strerror}: mend the owner, mode or mount of {backup_dir}; "
+                    f"{removal.name} can't be removed: {why}: mend the owner, mode or mount of {backup_dir}; "
                     f"{len(told['removed'])} recovery points were removed before it",
                     **answer,
                     **told,
@@ -146,8 +147,12 @@ def _remove(name: str, folder: int) -> None:
 
 
 def _size(path: Path) -> int:
-    info = path.lstat()
-    return sum(map(_size, path.iterdir())) if stat.S_ISDIR(info.st_mode) else info.st_size
+    """Bytes, of what can be looked at."""
+    try:
+        info = path.lstat()
+        return sum(map(_size, path.iterdir())) if stat.S_ISDIR(info.st_mode) else info.st_size
+    except (OSError, RecursionError):
+        return 0
 
 
 def _point(found: catalog.Catalog, backup_dir: Path, name: str, why: str) -> _Removal:

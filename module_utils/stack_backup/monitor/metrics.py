@@ -131,7 +131,8 @@ def render(stack: str, samples: Sequence[Sample]) -> str:
 def write(path: Path, text: str) -> None:
     """Replace the file; the exporter, another user, reads the old one or the new one. Raises OSError."""
     draft = path.with_name(f".{path.name}.new")  # the exporter takes *.prom only
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+    draft.unlink(missing_ok=True)  # one that is left may be a pipe, or another name of a file elsewhere
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         os.fchmod(file.fileno(), 0o644)  # whatever the umask
         file.write(text)
