@@ -163,11 +163,10 @@ class Docker:
                 "set stack_project_dir to the folder that holds compose.yml"
             )
         config = self.told(*project.compose(), "config", "--format", "json")
-        if not mapping(config) or not text(config.get("name")):
+        services: Any = (config.get("services") or {}) if mapping(config) else None
+        if not isinstance(services, dict) or not text(config.get("name")):
             raise BackupError("docker compose config tells of no project: this program needs Docker Compose v2")
-        services = {
-            name: item if mapping(item) else {} for name, item in sorted((config.get("services") or {}).items())
-        }
+        services = {name: item if mapping(item) else {} for name, item in sorted(services.items())}
         return {**config, "services": services}
 
     def up(self, project: Project, services: Sequence[str]) -> None:

@@ -47,13 +47,17 @@ _IN = """\
   {enter} sh -c {login} sh "$@"
 }}
 """
-_ROLES = """\
-# The roles that are missing. "already exists" is no fault: those come back as they were, by their own dump.
-before=$(mktemp)
-pg pg_dumpall --globals-only{passwords} >"$before"
-{globals}
-pg psql -Xq -d {home} <"$before" >/dev/null
-rm "$before"
+_ROLES = r"""# The roles that are missing. "already exists" is no fault: those come back as they were, by their own dump.
+before=$(pg pg_dumpall --globals-only{passwords})
+saved=$({globals})
+# psql takes a backslash outside of quotes for a command, which may run anything (CVE-2025-8714): none gets there.
+for roles in "$saved" "$before"; do
+  roles=$(printf '%s\n' "$roles" | grep -v -E '^\\(un)?restrict [A-Za-z0-9]+$')
+  case $roles in
+    *\\*) echo "there are backslashes in the roles: read them, and make those that are missing by hand" >&2; false ;;
+    *) printf '%s\n' "$roles" | pg psql -Xq -d {home} >/dev/null ;;
+  esac
+done
 """
 _FILL = """\
 # A new database beside the live one. Nothing is live yet.
@@ -248,8 +252,7 @@ def _postgres(store: Store, backup: Backup) -> Iterator[str]:
     files = list(backup.files())
     if manifest.get("globals"):
         passwords = "" if manifest["globals"].get("passwords", True) else " --no-role-passwords"
-        load = f"{_open(backup, files[1])} | pg psql -Xq -d {home} >/dev/null"
-        yield _ROLES.format(passwords=passwords, globals=load, home=home)
+        yield _ROLES.format(passwords=passwords, globals=_open(backup, files[1]), home=home)
     yield _FILL.format(
         home=home,
         end=end,

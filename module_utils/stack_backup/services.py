@@ -7,6 +7,7 @@ from typing import Any, Mapping, Optional, Sequence
 
 from .containers import Docker
 from .errors import BackupError
+from .kinds import mapping, texts
 from .stores import Store
 
 __all__ = ["Entry", "Services", "reach", "stop_order"]
@@ -16,7 +17,8 @@ Entry = dict[str, Any]
 
 
 def _needs(config: Mapping[str, Any], service: str) -> set[str]:
-    return set((config.get(service) or {}).get("depends_on") or ())
+    needs = (config.get(service) or {}).get("depends_on")
+    return set(needs or ()) if mapping(needs) or texts(needs) else set()
 
 
 def _users(config: Mapping[str, Any], stores: set[str]) -> set[str]:
