@@ -47,7 +47,7 @@ complete:
   type: bool
   sample: true
 stores:
-  description: For each store its file, size in bytes, sha256, seconds, rate in bytes per second, or its error.
+  description: For each store its file, size in bytes, sha256, seconds, rate in bytes per second and warnings, or its error.
   returned: when the stores were looked at
   type: list
   elements: dict

@@ -43,6 +43,7 @@ _TIED = (
 )
 
 _FREEZES = 3
+_PROCESSES = "1024"  # of a throw-away container: what a dump brings along may start others without end
 _ODD = "see that the docker command is Docker's own"
 
 
@@ -332,6 +333,8 @@ class SideContainer:
                 "no-new-privileges",
                 "--security-opt",
                 "label=disable",
+                "--pids-limit",
+                _PROCESSES,
             ),
             *(
                 "--user",

@@ -336,6 +336,7 @@ class _Point:
             report.update(
                 backups[job.store.name].report(), steps=job.seconds, via=backups[job.store.name].manifest["via"]
             )
+            report["warnings"] = job.source.warnings if job.source else []
             report["rate"] = int(report["size"] / max(job.seconds.get("stream", 0), 0.001))
         return report
 

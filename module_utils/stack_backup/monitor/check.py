@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 
 from ..journal import FINAL
+from ..postgres.advisory import outdated
 from ..sizes import usual
 from .facts import FUTURE, Facts, epoch, point_time
 
@@ -175,6 +176,19 @@ def _job(facts: Facts, name: str, period: float) -> Finding:
             "see that cron runs (systemctl status cron) and that the schedule is as it should be",
         )
     return _finding(check, OK, f"job {name} ran {ago(max(age, 0))} ago")
+
+
+def _programs(facts: Facts, _params: Params) -> Iterator[Finding]:
+    """Of the newest point: what took it has holes that are known."""
+    points = facts.points()
+    for store, backup in sorted(facts.catalog.points[points[-1][1]].items()) if facts.catalog and points else ():
+        told = backup.manifest.get("client_version")
+        if backup.manifest["engine"] == "postgres" and isinstance(told, int):
+            image = str((backup.manifest.get("source") or {}).get("image"))
+            wrong = outdated(told, image)
+            yield _finding(
+                f"programs_{store}", WARNING if wrong else OK, wrong or f"no hole is known in the programs of {image}"
+            )
 
 
 def _catalog(facts: Facts, _params: Params) -> Iterator[Finding]:
@@ -387,6 +401,7 @@ _CHECKS: dict[str, Callable[[Facts, Params], Iterator[Finding]]] = {
     "jobs": _jobs,
     "zone": _zone,
     "catalog": _catalog,
+    "programs": _programs,
     "digest": _digest,
     "size": _sizes,
     "drill": _drill,

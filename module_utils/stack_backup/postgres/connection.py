@@ -11,6 +11,7 @@ from ..containers import LIFELINE, MOUNT, Container, Docker, SideContainer
 from ..errors import BackupError
 from ..process import Deadline, Readable, Result, Session, run
 from ..stores import Store, host_secret
+from .advisory import outdated
 
 __all__ = ["APPLICATION", "Connection", "Psql", "conninfo"]
 
@@ -108,7 +109,7 @@ class Connection:
         self.via, self.why = ("inside" if inside else "side"), ""
         self.user = self.database = self._password = ""
         self.home = ""  # the database that ``open`` entered
-        self.version = 0
+        self.version = self.client = 0
         self.superuser = False
         self._first: Optional[Psql] = None
         self._entered = False  # the throw-away container was asked for
@@ -165,6 +166,11 @@ class Connection:
                 f"store {store.name}, {store.where}, database {targets[0]!r}, role {self.user!r}: {error}{_cure(str(error))}"
             ) from None
 
+    @property
+    def outdated(self) -> str:
+        """What is wrong with the programs of the container's image; empty when nothing is."""
+        return outdated(self.client, self._container.image)
+
     def conninfo(self, database: str, *settings: str) -> str:
         """How a program logs in to ``database``. ``settings``: NAME=VALUE of the server, for its session."""
         host = "127.0.0.1" if self.mounts else None
@@ -210,10 +216,11 @@ class Connection:
         else:
             session = Session(self._argv(program), deadline=self._docker.deadline)
         self._first = self._greet(session)
-        version, superuser = self._first.ask(
-            "SELECT current_setting('server_version_num'); SELECT current_setting('is_superuser');"
+        version, superuser, client = self._first.ask(
+            "SELECT current_setting('server_version_num'); SELECT current_setting('is_superuser');\n\\echo :VERSION_NUM"
         )
         self.version, self.superuser = int(version), superuser == "on"
+        self.client = int(client) if client.isdecimal() else 0  # psql < 11 does not tell it
         return self._first
 
     def _argv(self, program: Sequence[str]) -> list[str]:

@@ -257,10 +257,16 @@ class Source:
                 f"store {self._store.name}: the dump holds the data of {data} tables, the database has {self._tables}: it is not whole"
             )
 
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know, though the backup is good."""
+        return [text for text in (self._connection.outdated,) if text]
+
     def describe(self) -> dict[str, Any]:
         """What the manifest tells of this store."""
         return {
             "server_version": self._connection.version,
+            "client_version": self._connection.client,
             "artifact": {"format": self._store.format, "compression": self._compression},
             "globals": {"name": self._partial.globals.name, "passwords": self._globals_passwords},
             "pin": {"snapshot": self._snapshot},

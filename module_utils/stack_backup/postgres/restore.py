@@ -154,6 +154,8 @@ class Target:
                 f"store {store}: the logical replication slots {', '.join(now['slots'])} stay with the old database "
                 "and keep its WAL: drop them, and let their consumers begin anew"
             )
+        if self._connection.outdated:
+            told.append(f"store {store}: {self._connection.outdated}")
         if not self._connection.superuser:
             told.append(
                 f"store {store}: role {self._connection.user} is no superuser: "

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+from .. import room
 from ..catalog import Backup
 from ..containers import MORTAL, Docker, SideContainer
 from ..errors import BackupError
@@ -19,6 +20,7 @@ __all__ = ["drill"]
 
 _NAME = "drill"
 _START_SECONDS = 120.0
+_WAL = 1024 * 1024 * 1024  # bytes, max_wal_size by default
 # The first superuser is not to be one that the backup brings: `CREATE ROLE postgres` must work.
 _SUPERUSER = "stack_backup_drill"
 # What the official images' entrypoint understands, and their temporary server does not listen on TCP: once
@@ -50,6 +52,8 @@ def drill(
     Raises BackupError when anything of it fails; nothing of the server is left either way.
     """
     began = time.monotonic()
+    size = int(backup.manifest["database"]["size"])
+    room.require(docker, size * 6 // 5 + min(_WAL, size * 3 // 2))
     side = SideContainer(
         docker,
         image=image,
@@ -70,11 +74,12 @@ def drill(
         fill = Fill(connection, backup, _NAME, jobs=Store.jobs, tablespaces=False)
         fill.check(fill.server())
         roles = fill.make_roles()
-        fill.create()
-        fill.load()
-        proven = fill.prove()
-        filled = time.monotonic()
-        answers = smoke(backup.store, queries, lambda sql: connection.query(_NAME, sql))
+        with room.watched(docker, side):
+            fill.create()
+            fill.load()
+            proven = fill.prove()
+            filled = time.monotonic()
+            answers = smoke(backup.store, queries, lambda sql: connection.query(_NAME, sql))
         ended = time.monotonic()
         connection.close()
     finally:
@@ -86,6 +91,7 @@ def drill(
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "roles": roles,
         "smoke": answers,
+        "warnings": [text for text in (connection.outdated,) if text],
         **proven,
     }
 

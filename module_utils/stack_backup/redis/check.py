@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from ..catalog import Backup
 from ..containers import MOUNT, Docker, SideContainer
@@ -33,14 +33,19 @@ def check(docker: Docker, image: str, backup_dir: Path, backup: Backup) -> dict[
     return {"program": "redis-check-rdb", **found}
 
 
-def count_of(docker: Docker, image: str, backup_dir: Path, backup: Backup) -> dict[str, int]:
-    """What the check reads of a backup, as ``told`` says. Raises BackupError with both versions when it is newer."""
+def count_of(
+    docker: Docker, image: str, backup_dir: Path, backup: Backup, *, memory: Optional[str] = None
+) -> dict[str, int]:
+    """What the check reads of a backup, as ``told`` says, with at most ``memory``: it holds a key's value whole.
+
+    Raises BackupError with both versions when the backup is newer than the server.
+    """
     name = backup.artifact.name
     try:
         if not backup.encrypted:
-            return count(docker, image, backup_dir, backup.store, backup.artifact, name)
+            return count(docker, image, backup_dir, backup.store, backup.artifact, name, memory=memory)
         with backup.stream(docker.deadline) as feed:
-            return count(docker, image, backup_dir, backup.store, feed, name)
+            return count(docker, image, backup_dir, backup.store, feed, name, memory=memory)
     except BackupError as error:
         if not any(sign in str(error) for sign in _NEWER):
             raise
@@ -59,11 +64,20 @@ def _version(docker: Docker, image: str, backup_dir: Path, backup: Backup) -> st
 
 
 def count(
-    docker: Docker, image: str, backup_dir: Path, store: str, rdb: Union[Path, Readable], name: str
+    docker: Docker,
+    image: str,
+    backup_dir: Path,
+    store: str,
+    rdb: Union[Path, Readable],
+    name: str,
+    *,
+    memory: Optional[str] = None,
 ) -> dict[str, int]:
     """What the check reads of a file or a stream, which is called ``name``, as ``told`` says."""
     folder = rdb.parent if isinstance(rdb, Path) else None
-    side = SideContainer(docker, image=image, backup_dir=str(backup_dir), store=store, folder=folder, read_only=True)
+    side = SideContainer(
+        docker, image=image, backup_dir=str(backup_dir), store=store, folder=folder, read_only=True, memory=memory
+    )
     if isinstance(rdb, Path):
         result = side.run(["sh", "-c", CHECK, "sh", f"{MOUNT}/{rdb.name}"])
     else:

@@ -303,6 +303,11 @@ class Source:
         name = self._partial.artifact.name
         return count(self._docker, self._container.image_id, self._backup_dir, self._store.name, rdb, name)
 
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know, though the backup is good."""
+        return []
+
     def describe(self) -> dict[str, Any]:
         """What the manifest tells of this store."""
         pin: dict[str, Any] = {"method": self._store.method}

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any, Mapping, Optional, Sequence
 
+from .. import room
 from ..catalog import Backup
 from ..containers import MORTAL, MOUNT, Docker, SideContainer
 from ..errors import BackupError
@@ -155,7 +156,8 @@ def drill(
     Raises BackupError when anything of it fails; nothing of the server is left either way.
     """
     began = time.monotonic()
-    file = count_of(docker, image, backup_dir, backup)
+    room.require(docker, backup.size)
+    file = count_of(docker, image, backup_dir, backup, memory=memory)
     checked = time.monotonic()
     scratch = Scratch(docker, image, backup, backup_dir, memory=memory)
     try:
