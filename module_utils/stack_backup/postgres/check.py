@@ -8,6 +8,7 @@ from typing import Any, Optional, Sequence, Union
 
 from ..catalog import Backup
 from ..containers import MOUNT, Docker, SideContainer
+from ..errors import BackupError
 from ..process import Readable, Result
 
 __all__ = ["check", "newer", "offline"]
