@@ -49,6 +49,7 @@ def main():
         metavar="JOB[=NUMBER]",
         help="so many faults of each job (default %(default)s); all that there are without a number",
     )
+    parser.add_argument("--only", metavar="KIND", help="faults whose kinds begin so, such as dockerd or network")
     parser.add_argument("--seed", type=int, default=1, help="another seed chooses others (default 1)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "faults.md", help="the table")
     options = parser.parse_args()
@@ -64,7 +65,7 @@ def main():
     ):
         for asked in options.jobs:
             name, _, number = asked.partition("=")
-            rows += inject(stack, name, int(number or 10**6), options.seed, tell)
+            rows += inject(stack, name, int(number or 10**6), options.seed, tell, options.only)
     text = page(rows, time.monotonic() - began, f"--jobs {' '.join(options.jobs)} --seed {options.seed}")
     options.out.write_text(text, encoding="utf-8")
     print(text)

@@ -25,7 +25,7 @@ def prepare(stack, name):
         stack.lose(stack.oldest())
 
 
-def inject(stack, name, number, seed, tell):
+def inject(stack, name, number, seed, tell, only=None):
     """Rows of (job, kind, outcome, step, complaints)."""
     job = plan.jobs(stack)[name]
     prepare(stack, name)
@@ -33,7 +33,7 @@ def inject(stack, name, number, seed, tell):
     traced = run(stack, job)
     assert traced["ok"], traced["error"]
     rows = [(name, "none", "done", "", judge(stack, name, job, traced, before))]
-    for fault in plan.faults(traced["steps"], number, seed, engine=bool(stack.engine)):
+    for fault in plan.faults(traced["steps"], number, seed, engine=bool(stack.engine), only=only):
         prepare(stack, name)
         outcome = run(stack, job, fault)
         stack.recover(fault["kind"])

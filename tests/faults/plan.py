@@ -39,14 +39,15 @@ def _kinds(step, engine, order):
     return first + others if order.random() < 0.5 else others + first
 
 
-def faults(steps, number, seed, engine=False):
+def faults(steps, number, seed, *, engine=False, only=None):
     """So many pairs of a step and a kind: every step once, as far as they go, and then more of them.
 
-    ``engine``: the Docker engine is the harness' own, and may be hurt.
+    ``engine``: the Docker engine is the harness' own, and may be hurt. ``only``: of the kinds whose names begin so.
     """
     order = random.Random(seed)  # noqa: S311 - for the same choice each time
     pairs = []
     for step in steps:
         kinds = _kinds(step, engine, order)
         pairs += [(turn, order.random(), step, kind) for turn, kind in enumerate(kinds)]
-    return [{"step": step, "kind": kind} for _turn, _order, step, kind in sorted(pairs)[:number]]
+    chosen = [{"step": step, "kind": kind} for _turn, _order, step, kind in sorted(pairs)]
+    return [fault for fault in chosen if fault["kind"].startswith(only or "")][:number]

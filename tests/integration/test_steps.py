@@ -12,9 +12,28 @@ def hurt(tmp_path_factory):
         yield stack
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("job", ["backup", "prune", "offsite", "drill", "restore"])
-def test_a_fault_leaves_all_as_it_was(hurt, job):
-    rows = inject(hurt, job, 5, seed=1, tell=print)
+def judged(stack, job, number, seed, **more):
+    rows = inject(stack, job, number, seed, print, **more)
     assert [row for row in rows if row[4]] == []
-    assert len({row[3] for row in rows}) == 6
+    assert len({row[3] for row in rows}) == number + 1
+    return rows
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("job", ["backup", "prune", "offsite", "fetch", "drill", "restore"])
+def test_a_fault_leaves_all_as_it_was(hurt, job):
+    judged(hurt, job, 5, seed=1)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("job", ["offsite", "fetch"])
+def test_a_remote_that_is_lost_leaves_all_as_it_was(hurt, job):
+    told = {row[2] for row in judged(hurt, job, 2, seed=4, only="network lost")}
+    assert "told" in told
+
+
+@pytest.mark.timeout(900)
+def test_an_engine_that_ends_leaves_all_as_it_was(tmp_path):
+    with running(tmp_path, engine=True) as stack:
+        for job in ("backup", "drill", "restore"):
+            judged(stack, job, 1, seed=5, only="dockerd")
