@@ -23,7 +23,10 @@ HOSTS = {
         "names, as s3:bucket/trading with a section [s3] there (s3 is none",
     ),
     "folder": ({"offsite_remote": "/mnt/nas"}, "or with offsite_runner: host also a folder of the host"),
-    "keep": ({**REMOTE, "offsite_keep_dayly": 7}, "offsite_keep_dayly is no variable of the role offsite"),
+    "keep": (
+        {**REMOTE, "offsite_keep_dayly": 7},
+        "offsite_keep_dayly is no variable of this project: did you mean offsite_keep_daily?",
+    ),
     "rclone": (
         {**REMOTE, "offsite_runner": "host"},
         "rclone does not run on rclone: install it (apt-get install rclone)",

@@ -120,7 +120,10 @@ def test_a_newest_point_that_is_too_small_fails_the_run_and_removes_nothing(back
         ({"retention_keep_daily": -1}, "retention_keep_daily is -1"),
         ({"retention_keep_daily": "seven"}, "retention_keep_daily"),
         ({f"retention_keep_{rule}": 0 for rule in ("daily", "weekly", "monthly")}, "every retention_keep_* is 0"),
-        ({"retention_keep_dayly": 30}, "retention_keep_dayly is no variable of the role retention"),
+        (
+            {"retention_keep_dayly": 30},
+            "retention_keep_dayly is no variable of this project: did you mean retention_keep_daily?",
+        ),
     ],
 )
 def test_a_policy_that_is_none_is_refused(backups, given, said):
