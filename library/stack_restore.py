@@ -61,7 +61,9 @@ id:
   type: str
   sample: 20261124-030000
 stores:
-  description: For each store its backup, sizes in bytes, what was checked, and the smoke queries' answers.
+  description:
+    - For each store its backup with its C(age), sizes in bytes, the C(last_change) of the live data where it can be seen at
+      once, what was checked, and the smoke queries' answers.
   returned: when I(action=restore)
   type: list
   elements: dict
@@ -96,6 +98,11 @@ kept:
   type: list
   elements: str
   sample: ["database trading_before_20261124-030000"]
+expected:
+  description: Seconds that the last drill of these backups took, that the last restore was down, and that one's id.
+  returned: in check mode when I(action=restore)
+  type: dict
+  sample: {drill_seconds: {postgres: 3.2}, last_downtime_seconds: 6.1, last_restore: 20261120-030000}
 safety_point:
   description: Recovery point of the data that was replaced.
   returned: after a restore

@@ -20,6 +20,7 @@ from .errors import BackupError, NoImage
 from .journal import Journal, journals, unfinished
 from .point import take_safety
 from .process import Deadline, raise_on_signals
+from .report import age_text
 from .services import Entry
 from .site import Site, Target
 from .smoke import smoke
@@ -32,7 +33,15 @@ __all__ = ["restore"]
 
 _BACK = "-e restore_resume=back"
 # The plan of a store whose service has no container: there is nothing yet that could be looked at.
-_NOTHING: dict[str, Any] = {"size": 0, "needs": None, "free": None, "sessions": [], "replaces": False, "state": {}}
+_NOTHING: dict[str, Any] = {
+    "size": 0,
+    "needs": None,
+    "free": None,
+    "sessions": [],
+    "replaces": False,
+    "last_change": "",
+    "state": {},
+}
 
 
 def restore(params: dict[str, Any], check_mode: bool = False) -> dict[str, Any]:
@@ -383,7 +392,8 @@ class _Restore:
             stores.append(
                 {
                     **backup.report(),
-                    **{key: planned[key] for key in ("needs", "free", "sessions", "replaces")},
+                    **{key: planned[key] for key in ("needs", "free", "sessions", "replaces", "last_change")},
+                    "age": age_text(datetime.fromisoformat(backup.manifest["pin"]["at"])),
                     "live_size": planned["size"],
                     **self._reports.get(store.name, {}),
                 }
@@ -424,8 +434,9 @@ class _Restore:
 def _expected(backup_dir: Path, backups: dict[str, Backup]) -> dict[str, Any]:
     """What the last drill of these backups and the last restore of this stack took, seconds."""
     drills = {name: backup.verified["seconds"] for name, backup in backups.items() if backup.verified}
-    done = [journal.data for journal in journals(backup_dir) if journal.data.get("downtime_seconds")]
+    done = [journal for journal in journals(backup_dir) if journal.data.get("downtime_seconds")]
     return {
         "drill_seconds": drills or None,
-        "last_downtime_seconds": done[-1]["downtime_seconds"] if done else None,
+        "last_downtime_seconds": done[-1].data["downtime_seconds"] if done else None,
+        "last_restore": done[-1].id if done else None,
     }

@@ -333,6 +333,31 @@ def test_the_playbook_plans_asks_restores_and_undoes(trading, before, backups):
     assert is_old(trading)
 
 
+def test_who_is_asked_sees_what_will_be_replaced(trading, before, backups):
+    code, said = trading.answer(backups, "production")
+    assert code == 2 and "not confirmed" in said, said
+    prompt = said[said.index("restore recovery point") : said.index("Type the name of the stack")]
+    for words in (
+        "postgres (postgres): ",
+        "redis (redis): ",
+        "its tables were last written to disk ",
+        "changes since its last save or start, ",
+        f"stops, in this order: {example.NAME}-",
+        "for how long: unknown, no restore of this stack was measured yet",
+        "is kept for 72 hours",
+    ):
+        assert words in prompt, prompt
+    assert prompt.count(" ago, at 20") == 2 and prompt.count("replaces the live ") == 2, prompt
+    assert is_old(trading)
+    code, said = trading.answer(backups, "trading")
+    assert code == 0 and "is live and healthy. Downtime" in said, said
+    assert is_new(trading, before)
+    downtime = journals(backups)[-1].data["downtime_seconds"]
+    code, said = trading.play(backups, "--check")
+    assert code == 0 and f"for how long: {downtime} s in the last restore, " in said, said
+    trading.restore(backups, action="drop")
+
+
 def test_the_plan_shows_what_a_person_should_know(trading, backups):
     """Ansible takes a result's key "warnings" for its own, and away."""
     trading.take(backups)

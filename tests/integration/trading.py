@@ -1,7 +1,10 @@
 """The example stack as tests use it: a project of this checkout's own, on ports of its own."""
 
+import contextlib
 import json
 import os
+import pty
+import select
 import shutil
 import subprocess
 import sys
@@ -139,6 +142,30 @@ class Trading:
 
     def play(self, backups, *args, playbook="restore", **variables):
         """The exit status of a playbook, and what it said."""
+        argv, env = self._command(backups, *args, playbook=playbook, **variables)
+        result = subprocess.run(
+            argv, cwd=ROOT, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        )
+        return result.returncode, result.stdout + result.stderr
+
+    def answer(self, backups, name):
+        """As ``play`` of a restore, on a terminal where a person types ``name`` when asked."""
+        argv, env = self._command(backups, playbook="restore")
+        child, terminal = pty.fork()
+        if child == 0:
+            os.chdir(ROOT)
+            os.execvpe(argv[0], argv, env)
+        said = b""
+        with os.fdopen(terminal, "r+b", buffering=0) as file, contextlib.suppress(OSError):  # its end
+            while True:
+                # Once it has asked, Ansible throws away what was typed before.
+                if b"Type the name of the stack" in said and not select.select([file], [], [], 1)[0]:
+                    file.write(f"{name}\r".encode())
+                said += file.read(4096)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said.decode()
+
+    def _command(self, backups, *args, playbook, **variables):
+        """A playbook's command line and environment."""
         told = {
             "ansible_connection": "local",
             "ansible_python_interpreter": sys.executable,
@@ -152,16 +179,7 @@ class Trading:
         path = backups.parent / "hosts.yml"
         path.write_text(yaml.safe_dump({"stacks": {"hosts": {"trading": {}}, "vars": {**told, **variables}}}))
         home = {"ANSIBLE_HOME": str(backups.parent / "ansible"), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-        result = subprocess.run(
-            ["ansible-playbook", "-i", str(path), f"playbooks/{playbook}.yml", *args],
-            cwd=ROOT,
-            env={**os.environ, **home},
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-        return result.returncode, result.stdout + result.stderr
+        return ["ansible-playbook", "-i", str(path), f"playbooks/{playbook}.yml", *args], {**os.environ, **home}
 
 
 def start(folder, name=NAME, port=PORT):

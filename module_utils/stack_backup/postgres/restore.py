@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ..catalog import Backup
 from ..containers import Container, Docker
 from ..errors import BackupError
+from ..report import age_text
 from ..stores import Store
 from . import switch
 from .connection import Connection
@@ -33,6 +35,10 @@ _LIVE = """SELECT jsonb_build_object('size', pg_database_size(d.oid), 'mine', pg
  'slots', (SELECT coalesce(jsonb_agg(slot_name), '[]') FROM pg_replication_slots WHERE database = d.datname),
  'subscriptions', (SELECT coalesce(jsonb_agg(subname), '[]') FROM pg_subscription WHERE subdbid = d.oid AND subenabled))
 FROM pg_database d WHERE d.datname = {name};"""
+# When a checkpoint last wrote a file that is no catalog's: their numbers begin at FirstNormalObjectId, 16384.
+_WRITTEN = """SELECT to_char(max((pg_stat_file(format('base/%s/%s', d.oid, f), true)).modification) AT TIME ZONE 'UTC',
+ 'YYYY-MM-DD"T"HH24:MI:SS"+00:00"') FROM pg_database d, pg_ls_dir(format('base/%s', d.oid), true, false) f
+WHERE d.datname = {name} AND CASE WHEN f ~ '^[0-9]{{5,10}}([.][0-9]+)?$' THEN split_part(f, '.', 1)::bigint >= 16384 END;"""
 
 
 class Target:
@@ -126,7 +132,15 @@ class Target:
             "sessions": switch.clients(psql, live),
             "warnings": warnings,
             "replaces": state["replaces"],
+            "last_change": self._last_change(live) if now else "",
         }
+
+    def _last_change(self, live: str) -> str:
+        """When the live data last changed, as far as that can be seen at once; only a superuser sees it."""
+        told = self._connection.held.ask(_WRITTEN.format(name=literal(live))) if self._connection.superuser else []
+        if not told or not told[0]:
+            return ""
+        return f"its tables were last written to disk {age_text(datetime.fromisoformat(told[0]))} ago"
 
     def _check_live(self, live: str, now: dict[str, Any], method: str) -> None:
         if now.get("prepared"):

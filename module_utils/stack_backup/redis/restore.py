@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import asdict
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional
 
 from ..catalog import Backup
 from ..containers import Container, Docker
 from ..errors import BackupError
+from ..report import age_text
 from ..stores import Store
 from .check import count_of
 from .connection import Busy, Connection
@@ -142,7 +144,15 @@ class Target:
             "sessions": clients,
             "warnings": self._warnings(file, persistent),
             "replaces": bool(self._live.info("keyspace")),
+            "last_change": self._last_change(),
         }
+
+    def _last_change(self) -> str:
+        """How much of the live data changed since when, as the server counts it."""
+        state = self._live.info("persistence")
+        saved = datetime.fromtimestamp(int(state.get("rdb_last_save_time", "0")), timezone.utc)
+        changes = state.get("rdb_changes_since_last_save", "0")
+        return f"{changes} changes since its last save or start, {age_text(saved)} ago"
 
     def _warnings(self, file: dict[str, int], persistent: bool) -> list[str]:
         warnings = []
