@@ -28,6 +28,7 @@ __all__ = [
     "read",
     "read_of",
     "removed_name",
+    "stem",
     "verified_path",
 ]
 
@@ -38,6 +39,7 @@ _STEM = rf"(?P<store>.+)-(?P<point>{ID_PATTERN.pattern})"
 _ARTIFACT = "|".join(map(re.escape, (*SUFFIX.values(), ".globals.sql")))
 # Every name that this program writes into a store's folder; hidden ones are a draft of write_json and a removal's mark.
 _FILE = re.compile(rf"{_STEM}(?P<rest>\.partial|(?:\.verified)?\.json|(?:{_ARTIFACT})(?:{re.escape(age.SUFFIX)})?)")
+_DATA = re.compile(rf"{_STEM}(?:{_ARTIFACT})(?:{re.escape(age.SUFFIX)})?")
 _HIDDEN = re.compile(rf"\.{_STEM}(?P<rest>(?:\.verified)?\.json\.new|\.json\.removed)")
 
 
@@ -270,6 +272,12 @@ def _problem(path: Path, problem: str, message: str) -> dict[str, str]:
 def verified_path(manifest: Path) -> Path:
     """Where the result of a backup's drill is."""
     return manifest.with_suffix(".verified.json")
+
+
+def stem(name: str) -> str:
+    """``<store>-<id>`` of an artifact's name, or of that of its roles; empty for any other name."""
+    match = _DATA.fullmatch(name)
+    return f"{match['store']}-{match['point']}" if match else ""
 
 
 def removed_name(manifest: str) -> str:

@@ -180,10 +180,21 @@ def _leftovers(found: catalog.Catalog, backup_dir: Path, now: datetime) -> list[
         if point in found.begun:
             continue  # goes, or stays, with its point
         for path in paths:
+            if _foreign(path):
+                continue
             changed = datetime.fromtimestamp(path.lstat().st_mtime, timezone.utc)
             if retention.is_stale(point, now) and retention.is_stale(f"{changed:%Y%m%d-%H%M%S}", now):
                 removals.append(_Removal(str(path), why[str(path)], files=[path], point=False).measured())
     return removals
+
+
+def _foreign(path: Path) -> bool:
+    """Whether a file without a manifest was not left by a job: people's own scripts give their dumps such names too.
+
+    What is published is renamed out of a folder that stays until the manifest is there.
+    """
+    stem = catalog.stem(path.name)
+    return bool(stem) and not path.with_name(f"{stem}.partial").exists()
 
 
 def _told(done: list[_Removal], found: catalog.Catalog) -> dict[str, Any]:

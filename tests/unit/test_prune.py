@@ -293,6 +293,7 @@ def test_leftovers_older_than_a_day_go_and_are_named(history):
     for point in (old, young):
         (redis / f"redis-{point}.partial").mkdir()
         (redis / f"redis-{point}.partial" / f"redis-{point}.rdb").write_bytes(b"abc")
+        (postgres / f"postgres-{point}.partial").mkdir()
         (postgres / f"postgres-{point}.dump").mkdir()
         (postgres / f"postgres-{point}.dump" / "toc.dat").write_bytes(b"abc")
         (postgres / f"postgres-{point}.globals.sql").write_bytes(b"abc")
@@ -304,10 +305,22 @@ def test_leftovers_older_than_a_day_go_and_are_named(history):
     for path in [*redis.glob(f"*{old}*"), *postgres.glob(f"*{old}*"), *redis.glob(f".redis*{old}*")]:
         age(path, 2)
     answer = run(history)
-    assert len({item["path"] for item in answer["cleaned"]}) == 5
+    assert len({item["path"] for item in answer["cleaned"]}) == 6
     assert all(old in item["path"] and item["why"] for item in answer["cleaned"])
     assert not [name for name in files(history) if old in name]
-    assert len([item for item in answer["problems"] if young in item["path"]]) == 5 and newly.exists()
+    assert len([item for item in answer["problems"] if young in item["path"]]) == 6 and newly.exists()
+
+
+def test_dumps_of_other_programs_that_are_named_as_ours_stay(history):
+    """The manual procedure puts its own where ours are, under the same names: backups/redis/redis-YYYYMMDD-HHMMSS.rdb."""
+    point = ago(days=30)
+    theirs = [history / "redis" / f"redis-{point}.rdb", history / "postgres" / f"postgres-{point}.dump"]
+    for path in (*theirs, theirs[1].with_suffix(".globals.sql")):
+        path.write_bytes(b"precious")
+        age(path, 30)
+    answer = run(history)
+    assert answer["cleaned"] == [] and all(path.read_bytes() == b"precious" for path in theirs)
+    assert {item["path"] for item in answer["problems"]} >= {str(path) for path in theirs}
 
 
 def restored(folder, point, phase, days, **more):

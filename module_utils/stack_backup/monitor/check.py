@@ -194,7 +194,10 @@ def _programs(facts: Facts, _params: Params) -> Iterator[Finding]:
 def _catalog(facts: Facts, _params: Params) -> Iterator[Finding]:
     if facts.catalog is None:
         return
-    lost, left, foreign = [], [], 0
+    lost: list[str] = []
+    left: list[str] = []
+    others: list[str] = []
+    foreign = 0
     for item in facts.catalog.problems:
         text, kind = f"{item['path']}: {item['message']}", item["problem"]
         if kind == "damaged" or (kind == "orphaned" and item["path"].endswith(".json")):
@@ -202,14 +205,17 @@ def _catalog(facts: Facts, _params: Params) -> Iterator[Finding]:
         elif kind == "foreign":
             foreign += 1
         elif facts.now - facts.touched.get(item["path"], facts.now) > _SETTLED:
-            left.append(text)
+            (others if kind == "orphaned" else left).append(text)
     if lost:
         yield _finding(
             "catalog", CRITICAL, f"{_some(lost)}: not usable: find what changed it, and take a new recovery point"
         )
     if left:
         yield _finding("leftovers", WARNING, f"{_some(left)}: of no use: run playbooks/prune.yml, or remove it")
-    if not lost and not left:
+    if others:
+        cure = "stack-backup adopt takes a whole dump into the catalog; else remove it"
+        yield _finding("leftovers", WARNING, f"{_some(others)}: {cure}")
+    if not lost and not left and not others:
         more = f", beside {foreign} files of others" if foreign else ""
         yield _finding("catalog", OK, f"all {len(facts.catalog.points)} recovery points have their files{more}")
 
