@@ -7,6 +7,7 @@ from typing import Any
 from .sizes import MIN_SHARE
 
 __all__ = [
+    "BACKUP_ADOPT",
     "BACKUP_DRILL",
     "BACKUP_INFO",
     "BACKUP_PRUNE",
@@ -167,7 +168,16 @@ BACKUP_VERIFY: Spec = {
     **_IDENTITY,
     "only": {"type": "list", "elements": "str", "default": []},
 }
-BACKUP_DRILL: Spec = {**BACKUP_VERIFY, **_SMOKE, "memory": {"type": "str", "default": "1g"}}
+_MEMORY: Spec = {"memory": {"type": "str", "default": "1g"}}
+BACKUP_DRILL: Spec = {**BACKUP_VERIFY, **_SMOKE, **_MEMORY}
+BACKUP_ADOPT: Spec = {
+    **_JOB,
+    **_STORES,
+    "paths": {"type": "list", "elements": "str", "required": True},
+    "pair_minutes": {"type": "float", "default": 10.0},
+    "move": {"type": "bool", "default": False},
+    **_MEMORY,
+}
 BACKUP_PRUNE: Spec = {
     "backup_dir": {"type": "str", "required": True},
     "stack": {"type": "str", "required": True},

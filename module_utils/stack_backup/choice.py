@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Sequence
+from typing import Any, Iterator, Optional, Sequence
 
 from . import catalog
 from .catalog import Backup
@@ -10,7 +10,7 @@ from .errors import BackupError
 from .manifest import require_whole
 from .stores import Store
 
-__all__ = ["backups_of", "refuse_other_stack", "refuse_unusable"]
+__all__ = ["adopted", "backups_of", "refuse_other_stack", "refuse_unusable"]
 
 
 def refuse_other_stack(params: dict[str, Any], source: Optional[str]) -> None:
@@ -49,3 +49,11 @@ def refuse_unusable(backup: Backup, allow_empty: bool) -> None:
         raise BackupError(
             f"{backup.artifact} holds no data at all: choose another point, or give -e restore_allow_empty=true"
         )
+
+
+def adopted(backup: Backup) -> Iterator[str]:
+    """What a person should know of a backup that another program took."""
+    told = backup.manifest.get("adopted")
+    if told:
+        about = "about " if backup.manifest["pin"]["approximate"] else ""
+        yield f"store {backup.store}: adopted from {told['source']}, pinned at {about}{backup.manifest['pin']['at']}"

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, Optional, Sequence
 
-from . import __version__, catalog, config, record, report
+from . import __version__, arguments, catalog, config, record, report
 from .errors import BackupError
 from .offsite import state as offsite
 
@@ -23,6 +23,7 @@ control node by playbooks/restore.yml.
 _EPILOG = """\
 exit status:
   run, verify   0 done, 1 the job failed
+  adopt         0 all are in the catalog, 1 one was refused; the others are in it
   list, status, restore-help
                 0 shown; status: 1 when a job failed at its last run
   check         as monitoring plugins: 0 ok, 1 warning, 2 critical, 3 unknown (not configured, or it failed itself)
@@ -71,6 +72,22 @@ def _parser() -> argparse.ArgumentParser:
         "restore-help", parents=[named], help="print the commands that restore a point by hand, as a shell script"
     )
     manual.add_argument("--point", metavar="ID", default="latest", help="which recovery point (%(default)s)")
+    adopt = commands.add_parser(
+        "adopt", parents=[common], help="take dumps that others made (pg_dump -Fc or -Fd, RDB) into the catalog"
+    )
+    adopt.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="a dump, or a folder that holds some")
+    adopt.add_argument(
+        "--store", metavar="NAME", action="append", help="whose they are, where the stack has several of their engine"
+    )
+    adopt.add_argument(
+        "--pair-minutes",
+        metavar="N",
+        type=float,
+        default=arguments.BACKUP_ADOPT["pair_minutes"]["default"],
+        help="dumps of several stores within so many minutes are one recovery point (%(default)g)",
+    )
+    adopt.add_argument("--move", action="store_true", help="remove each original when it is in the catalog")
+    adopt.add_argument("--check", action="store_true", help="prove them, and say what would be done; change nothing")
     validate = commands.add_parser("validate", help="only read a configuration file, and say what is wrong in it")
     validate.add_argument("file", metavar="FILE", type=Path)
     return parser
@@ -91,6 +108,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             return _restore_help(stack, asked.point)
         if asked.command == "status":
             return _status(stack, asked.json)
+        if asked.command == "adopt":
+            return _adopt(stack, asked)
         return _run(stack, job, asked)
     except BackupError as error:
         print(f"stack-backup: {error}", file=sys.stderr)
@@ -152,6 +171,28 @@ def _restore_help(stack: config.Config, point: str) -> int:
         require_whole(backup.manifest, backup.artifact)
     print("".join(manual.script(stack.site, chosen, found.points[chosen])), end="")
     return 0
+
+
+def _adopt(stack: config.Config, asked: argparse.Namespace) -> int:
+    from . import adopt, progress, validate  # as _run
+
+    site = stack.site
+    given = {name: site[name] for name in arguments.BACKUP_ADOPT if site.get(name) is not None}
+    given.update(paths=[str(path.absolute()) for path in asked.paths], only=asked.store or [])
+    given.update(pair_minutes=asked.pair_minutes, move=asked.move)
+    params = validate.complete(arguments.BACKUP_ADOPT, given, "adopt")
+    try:
+        with progress.Line(sys.stderr, "adopt", stack.backup_dir):
+            done = adopt.adopt(params, asked.check)
+    except BackupError as error:
+        if "refused" not in error.details:
+            raise
+        done = error.details
+    if asked.json:
+        _say_json(done)
+    else:
+        print("\n".join(report.adopted(done, asked.check)))
+    return 1 if done["refused"] else 0
 
 
 def _status(stack: config.Config, as_json: bool) -> int:

@@ -59,6 +59,12 @@ for roles in "$saved" "$before"; do
   esac
 done
 """
+_BARE_ROLES = """\
+# The roles that this adopted dump needs; nothing else of them was saved. "already exists" is no fault.
+pg psql -Xq -d {home} <<'{end}'
+{roles}
+{end}
+"""
 _FILL = """\
 # A new database beside the live one. Nothing is live yet.
 pg psql -Xq -v ON_ERROR_STOP=1 -d {home} <<'{end}'
@@ -246,13 +252,16 @@ def _postgres(store: Store, backup: Backup) -> Iterator[str]:
     home = "template1" if name == "postgres" else "postgres"
     made = create(database, new, int(manifest["server_version"]), hold=False, tablespace=True)
     ending = "\n".join(finish(database, new))
+    bare = "\n".join(f"CREATE ROLE {identifier(role)};" for role in (manifest.get("adopted") or {}).get("roles", []))
     end = "END"
-    while end in "\n".join((made, ending, name, old)).splitlines():
+    while end in "\n".join((made, ending, bare, name, old)).splitlines():
         end += "_"
     files = list(backup.files())
     if manifest.get("globals"):
         passwords = "" if manifest["globals"].get("passwords", True) else " --no-role-passwords"
         yield _ROLES.format(passwords=passwords, globals=_open(backup, files[1]), home=home)
+    elif bare:
+        yield _BARE_ROLES.format(home=home, end=end, roles=bare)
     yield _FILL.format(
         home=home,
         end=end,

@@ -49,6 +49,7 @@ MODULES = {
     "redis_restore": Module(arguments.REDIS_RESTORE, "restore.restore", "redis", check_mode=True),
     "backup_info": Module(arguments.BACKUP_INFO, "catalog.info"),
     "backup_verify": Module(arguments.BACKUP_VERIFY, "verify.verify"),
+    "backup_adopt": Module(arguments.BACKUP_ADOPT, "adopt.adopt", check_mode=True),
     "backup_drill": Module(arguments.BACKUP_DRILL, "drill.drill"),
     "backup_prune": Module(arguments.BACKUP_PRUNE, "prune.prune", check_mode=True),
     "offsite_copy": Module(arguments.OFFSITE_COPY, "offsite.copy.copy", check_mode=True),

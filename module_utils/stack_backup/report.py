@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any, Callable, Iterator
 
-__all__ = ["age_text", "listing", "size_text", "status", "summary"]
+__all__ = ["adopted", "age_text", "listing", "size_text", "status", "summary"]
 
 
 def size_text(size: float) -> str:
@@ -93,6 +93,21 @@ def _result(record: dict[str, Any]) -> str:
         return summary(record.get("result") or {})
     except (KeyError, TypeError, ValueError, AttributeError):
         return ""
+
+
+def adopted(done: dict[str, Any], check: bool) -> Iterator[str]:
+    """What was taken into the catalog, what not, and why; ``done``: backup_adopt's answer."""
+    for point in done["points"]:
+        state = "complete" if point["complete"] else "INCOMPLETE"
+        yield f"{'would adopt' if check else 'adopted'} as recovery point {point['id']}, {state}:"
+        for store in point["stores"]:
+            yield f"  {store['store']} {size_text(store['size'])}: {store['source']}"
+    if done["there"]:
+        yield f"{len(done['there'])} were adopted before"
+    if done["passed_over"]:
+        yield f"passed over: {', '.join(done['passed_over'])}"
+    for item in done["refused"]:
+        yield f"REFUSED: {item['path']}: {item['why']}"
 
 
 def listing(found: dict[str, Any]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from .absent import Absent, await_answers
 from .age import check_pair, check_recipients, identity_of
 from .artifact import Lock, check_backup_dir
 from .catalog import Backup
-from .choice import backups_of, refuse_other_stack, refuse_unusable
+from .choice import adopted, backups_of, refuse_other_stack, refuse_unusable
 from .containers import Docker
 from .errors import BackupError, NoImage
 from .journal import Journal, journals, unfinished
@@ -155,6 +155,7 @@ class _Restore:
         self._backups = backups_of(found, self._point, self._site.stores)
         for store in self._site.stores:
             refuse_unusable(self._backups[store.name], self._params["allow_empty"])
+            self._notes += adopted(self._backups[store.name])
         with ThreadPoolExecutor(len(self._site.stores)) as pool:
             list(pool.map(self._prove, self._site.stores))
         for store in self._site.stores:

@@ -14,7 +14,7 @@ from . import roles
 from .check import newer
 from .connection import Connection
 from .dump import COUNTS, TABLES
-from .names import literal
+from .names import identifier, literal
 from .properties import PROPERTIES, create, differences, finish
 
 __all__ = ["Fill"]
@@ -74,7 +74,12 @@ class Fill:
     def missing(self, server: dict[str, Any]) -> tuple[list[str], list[roles.Statement]]:
         """The roles that the server lacks, and what makes them."""
         text = self._backup.globals(self._connection.deadline)
-        return ([], []) if text is None else roles.missing(text, set(server["roles"]))
+        if text is not None:
+            return roles.missing(text, set(server["roles"]))
+        # An adopted dump came without them: what it needs is known, what they were is not.
+        needed = (self._backup.manifest.get("adopted") or {}).get("roles", [])
+        bare = [name for name in needed if name not in server["roles"]]
+        return bare, [roles.Statement(f"CREATE ROLE {identifier(name)}", (name,)) for name in bare]
 
     def _timed(self, step: str, work: Callable[[], Any]) -> Any:
         began = time.monotonic()

@@ -120,7 +120,12 @@ class Target:
                 f"the server lacks the roles {', '.join(map(repr, roles))}, which only a superuser makes as they were: "
                 "create them, or give the store a superuser as its user"
             )
-        if roles and not backup.manifest["globals"]["passwords"]:
+        if roles and backup.manifest.get("adopted"):
+            warnings.append(
+                f"the roles {', '.join(map(repr, roles))} are made without LOGIN, password and memberships, as nothing "
+                "of them was saved with the dump: ALTER ROLE each afterwards"
+            )
+        elif roles and not backup.manifest["globals"]["passwords"]:
             warnings.append(f"the roles {', '.join(map(repr, roles))} come back without passwords: none were saved")
         size = int(now.get("size", 0))
         needs, free = self._space(backup, server, size, method)

@@ -1,10 +1,11 @@
-"""The drill: a backup restored into a throw-away server of the service's own image, asked, and removed."""
+"""A throw-away server of the service's own image; the drill restores a backup into it, and asks it."""
 
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 from .. import room
 from ..catalog import Backup
@@ -16,7 +17,7 @@ from ..stores import Store
 from .connection import Connection
 from .fill import Fill
 
-__all__ = ["drill"]
+__all__ = ["drill", "scratch"]
 
 _NAME = "drill"
 _START_SECONDS = 120.0
@@ -53,38 +54,19 @@ def drill(
     """
     began = time.monotonic()
     size = int(backup.manifest["database"]["size"])
-    room.require(docker, size * 6 // 5 + min(_WAL, size * 3 // 2))
-    side = SideContainer(
-        docker,
-        image=image,
-        backup_dir=str(backup_dir),
-        store=backup.store,
-        folder=backup.artifact.parent,
-        read_only=True,
-        user="0:0",  # the entrypoint's own: it makes the data folder the server's, and steps down
-        capabilities=("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"),
-        writable=True,
-        memory=memory,
-        environment=_ENVIRONMENT,
-    )
-    session = side.session(["sh", "-c", MORTAL, "sh", *_command(docker, image)])
-    try:
-        connection = _connect(docker, backup, backup_dir, side, session)
+    with scratch(
+        docker, image, backup.store, backup.artifact.parent, backup_dir, database=_NAME, size=size, memory=memory
+    ) as connection:
         started = time.monotonic()
         fill = Fill(connection, backup, _NAME, jobs=Store.jobs, tablespaces=False)
         fill.check(fill.server())
         roles = fill.make_roles()
-        with room.watched(docker, side):
-            fill.create()
-            fill.load()
-            proven = fill.prove()
-            filled = time.monotonic()
-            answers = smoke(backup.store, queries, lambda sql: connection.query(_NAME, sql))
+        fill.create()
+        fill.load()
+        proven = fill.prove()
+        filled = time.monotonic()
+        answers = smoke(backup.store, queries, lambda sql: connection.query(_NAME, sql))
         ended = time.monotonic()
-        connection.close()
-    finally:
-        side.remove()
-        session.close()
     seconds = {"start": started - began, **fill.seconds, "smoke": ended - filled, "total": ended - began}
     return {
         "server_version": connection.version,
@@ -96,6 +78,40 @@ def drill(
     }
 
 
+@contextmanager
+def scratch(
+    docker: Docker, image: str, store: str, folder: Path, backup_dir: Path, *, database: str, size: int, memory: str
+) -> Iterator[Connection]:
+    """A throw-away server of ``image`` without network that sees ``folder``; logged in beside its ``database``, not there yet.
+
+    ``size``: bytes that the database will have, about. Nothing of it is left, whatever happens.
+    """
+    room.require(docker, size * 6 // 5 + min(_WAL, size * 3 // 2))
+    side = SideContainer(
+        docker,
+        image=image,
+        backup_dir=str(backup_dir),
+        store=store,
+        folder=folder,
+        read_only=True,
+        user="0:0",  # the entrypoint's own: it makes the data folder the server's, and steps down
+        capabilities=("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"),
+        writable=True,
+        memory=memory,
+        environment=_ENVIRONMENT,
+    )
+    session = side.session(["sh", "-c", MORTAL, "sh", *_command(docker, image)])
+    try:
+        given = Store(name=store, engine="postgres", container=side.name, database=database)
+        connection = _connect(docker, given, folder, backup_dir, session)
+        with room.watched(docker, side):
+            yield connection
+        connection.close()
+    finally:
+        side.remove()
+        session.close()
+
+
 def _command(docker: Docker, image: str) -> list[str]:
     """The image's own way to start a server, with settings for one that is thrown away."""
     config = docker.told("image", "inspect", "--format", "{{json .Config}}", image)
@@ -105,21 +121,20 @@ def _command(docker: Docker, image: str) -> list[str]:
     return [*config["Entrypoint"], *(config.get("Cmd") or ["postgres"]), *settings]
 
 
-def _connect(docker: Docker, backup: Backup, backup_dir: Path, side: SideContainer, session: Session) -> Connection:
+def _connect(docker: Docker, store: Store, folder: Path, backup_dir: Path, session: Session) -> Connection:
     """Log in to the server as soon as it answers."""
-    store = Store(name=backup.store, engine="postgres", container=side.name, database=_NAME)
     end = time.monotonic() + _START_SECONDS
     while True:
-        found = docker.inspect([side.name])
+        found = docker.inspect([store.container or ""])
         try:
             if not found:
-                raise BackupError(f"container {side.name} is not there yet")
+                raise BackupError(f"container {store.container} is not there yet")
             connection = Connection(
                 docker,
                 store,
                 found[0],
                 backup_dir=backup_dir,
-                folder=backup.artifact.parent,
+                folder=folder,
                 read_only=True,
                 inside=True,
             )
