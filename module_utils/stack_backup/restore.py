@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional, Sequence
 
-from . import catalog, health
+from . import catalog, health, progress
 from .absent import Absent, await_answers
 from .age import check_pair, check_recipients, identity_of
 from .artifact import Lock, check_backup_dir
@@ -170,6 +170,7 @@ class _Restore:
 
     def _prove(self, store: Store) -> None:
         """Prove a backup; that of a store without a container with its service's image, as far as that is here."""
+        progress.step(store.name, "prove")
         backup, absent = self._backups[store.name], store in self._site.absent
         images = [*taken_with(backup)]
         if absent:
@@ -317,6 +318,7 @@ class _Restore:
         """Fill and prove the new data; beside the live data while the services still run, unless in place."""
         for store in self._site.stores:
             target, state = self._target(store), self._state(store)
+            progress.step(store.name, "fill")
             report = self._reports.setdefault(store.name, {})
             report["prepared"] = target.prepare(self._backups[store.name], state)
             roles = report["prepared"].get("roles")
@@ -325,6 +327,7 @@ class _Restore:
                     f"store {store.name}: the roles {', '.join(roles)} were missing, and came from the backup"
                 )
             journal.mark(journal.phase)  # the engine noted in its state what it made
+            progress.step(store.name, "filled")
             report["smoke"] = self._smoke(store, target, live=False)
 
     def _smoke(self, store: Store, target: Target, *, live: bool) -> list[dict[str, Any]]:
@@ -345,6 +348,7 @@ class _Restore:
         # Postgres first: its switch is one transaction, Redis's is the stop and start of a server.
         for store in sorted(self._site.stores, key=lambda item: item.engine):
             target, state = self._target(store), self._state(store)
+            progress.step(store.name, "switch")
             report = self._reports[store.name]
             report["switched"] = target.switch(state)
             report["checked"] = target.check(self._backups[store.name], state)
@@ -352,6 +356,8 @@ class _Restore:
     def _start(self) -> None:
         databases = [self._site.containers[store.name].id for store in self._site.stores]
         checks = self._params.get("health_checks") or []
+        for store in self._site.stores:
+            progress.step(store.name, "start and wait for health")
         started = self._site.services.start(self._running)
         new = self._lacking.up_rest() if self._lacking else []
         health.wait(self._docker, [*databases, *started, *new], checks, float(self._params["health_timeout"]), new=new)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
-from . import catalog, postgres, redis
+from . import catalog, postgres, progress, redis
 from .age import identity_of
 from .artifact import digest
 from .containers import Docker
@@ -37,6 +37,7 @@ def verify(params: dict[str, Any]) -> dict[str, Any]:
             if params.get("only") and name not in params["only"]:
                 continue
             began = time.monotonic()
+            progress.step(name, "prove")
             report: dict[str, Any] = {"store": name, "file": str(backup.artifact), "ok": True, "error": ""}
             try:
                 report["checked"] = prove(docker, backup_dir, backup, locked=True)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import yaml
-from conftest import PG, PROJECT, REDIS
+from conftest import PG, PROJECT, REDIS, sh
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -88,3 +88,19 @@ def test_a_batch_that_fails_as_a_whole_keeps_no_other_from_its_backup(stack, tmp
     rows = (line.strip(" -'").split() for line in said.splitlines())
     states = {row[0]: row[2] for row in rows if len(row) > 2 and row[0] in hosts and row[2] in ("ok", "FAILED")}
     assert states == {**dict.fromkeys(hosts, "FAILED"), "good": "ok"}
+
+
+def test_a_long_step_says_how_far_it_is_and_ends_as_always(stack, tmp_path):
+    """A locked table holds pg_dump up."""
+    locked = "begin; lock table orders in access exclusive mode; select pg_sleep(6)"
+    program = ["psql", "-U", "owner", "-d", "shop", "-c", locked]
+    sh("docker", "exec", "--detach", "-e", "PGPASSWORD=secret", stack.name("pg17"), *program)
+    code, said = play(stack, tmp_path, {"good": {"stack_progress_seconds": 1.5}})
+    assert code == 0, said
+    lines = [line for line in said.splitlines() if line.startswith("good: 0:0")]
+    assert lines and "postgres stream" in lines[-1] and "redis" in lines[-1], said
+    assert stack.verify(tmp_path / "good")["complete"] and not (tmp_path / "good" / ".progress").exists()
+    code, said = play(
+        stack, tmp_path, {"bad": {"stack_stores": [{**PG, "service": "gone"}], "stack_progress_seconds": 0.01}}
+    )
+    assert code == 2 and "has no service gone" in said and "Traceback" not in said

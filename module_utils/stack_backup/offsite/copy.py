@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any, Iterator
 
-from .. import catalog
+from .. import catalog, progress
 from ..artifact import manifest_path
 from ..errors import BackupError
 from ..process import Deadline, raise_on_signals
@@ -179,6 +179,8 @@ class _Copy:
 
     def _bring(self, files: list[str]) -> None:
         if files:
+            left = len(self._missing) - len(self._copied)
+            progress.step("offsite", f"copies {len(files)} files; {left} of {len(self._missing)} recovery points to go")
             self._rclone.copy_to(self._dir, files)
 
     def _untold(self, backup: catalog.Backup) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
-from .. import catalog, content
+from .. import catalog, content, progress
 from ..artifact import Lock, digest, free_bytes, hand_over, hand_over_tree, manifest_path, settle, sync
 from ..choice import refuse_other_stack
 from ..errors import BackupError
@@ -238,6 +238,7 @@ class _Fetch:
         failed: Optional[BackupError] = None
         try:
             if names:
+                progress.step("offsite", f"fetches {len(names)} files", self._arriving)
                 self._rclone.copy_from(names, self._arriving)
         except BackupError as error:
             failed = error
