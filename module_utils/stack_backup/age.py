@@ -156,7 +156,9 @@ def identity_of(params: Mapping[str, Any]) -> Optional[Identity]:
                 raise BackupError(f"age_identity_file {path} can be read by others: chmod 600 {path}")
             text = Path(path).read_text(encoding="utf-8")
         except OSError as error:
-            raise BackupError(f"age_identity_file {path}: {error.strerror}") from None
+            raise BackupError(
+                f"age_identity_file {path}: {error.strerror}: set the path of the secret key's file"
+            ) from None
         except UnicodeDecodeError:
             raise BackupError(f"age_identity_file {path} is no text, so no identity") from None
     if not text:

@@ -196,11 +196,17 @@ class Catalog:
         if point == "latest":
             whole = [name for name in self.points if self.complete(name) and not self.safety(name)]
             if not whole:
-                raise BackupError("there is no complete recovery point yet: run playbooks/backup.yml")
+                partly = [f"{name} has {', '.join(self.points[name])} only" for name in list(self.points)[-1:]]
+                raise BackupError(
+                    "there is no complete recovery point here; "
+                    + (f"{partly[0]}: restore that by its id, with restore_stores; " if partly else "")
+                    + "fetch one (-e restore_from=offsite), or, if nothing is lost, take one (playbooks/backup.yml)"
+                )
             return whole[-1]
         if point not in self.points:
             raise BackupError(
-                f"there is no recovery point {point}: newest are {', '.join(list(self.points)[-3:]) or 'none'}"
+                f"there is no recovery point {point}: newest are {', '.join(list(self.points)[-3:]) or 'none'} "
+                "(stack-backup list shows all, also those offsite)"
             )
         return point
 

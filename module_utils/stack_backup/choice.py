@@ -35,7 +35,9 @@ def backups_of(found: catalog.Catalog, point: str, stores: Sequence[Store]) -> d
     for store in stores:
         engine = backups[store.name].manifest["engine"]
         if engine != store.engine:
-            raise BackupError(f"store {store.name} is {store.engine}, its backup in {point} is of {engine}")
+            raise BackupError(
+                f"store {store.name} is {store.engine}, its backup in {point} is of {engine}: choose another point, or only what fits with restore_stores"
+            )
     return {store.name: backups[store.name] for store in stores}
 
 

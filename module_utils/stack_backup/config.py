@@ -59,7 +59,7 @@ def find(stack: Optional[str]) -> Config:
     """The configuration of a stack of this host; of the only one when none is named. Raises BackupError."""
     folder = _folder("STACK_BACKUP_ETC", "/etc/stack-backup")
     if stack is not None and not _NAME.fullmatch(stack):
-        raise BackupError(f"{stack!r} is no name of a stack")
+        raise BackupError(f"{stack!r} is no name of a stack: letters, digits, '_', '-' and '.'")
     if stack is None:
         try:
             names = sorted(path.stem for path in folder.iterdir() if path.suffix == ".json" and path.name[0] != ".")

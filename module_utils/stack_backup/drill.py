@@ -39,7 +39,9 @@ def drill(params: dict[str, Any]) -> dict[str, Any]:
         ]
         missing = sorted(set(params.get("only") or []) - {backup.store for backup in backups})
         if missing:
-            raise BackupError(f"recovery point {point} has no store {', '.join(missing)}")
+            raise BackupError(
+                f"recovery point {point} has no store {', '.join(missing)}: it has {', '.join(found.points[point])}"
+            )
         reports = [_one(docker, params, backup_dir, backup) for backup in backups]
     answer = {"changed": True, "point": point, "complete": found.complete(point), "stores": reports}
     told = []

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["BackupError", "Contended", "Locked", "NoImage", "Unsound"]
+__all__ = ["ANOTHER", "BackupError", "Contended", "Locked", "NoImage", "Unsound"]
+
+# The cure where a backup is no good.
+ANOTHER = "take another recovery point (stack-backup list), or its copy offsite (-e restore_from=offsite)"
 
 
 class BackupError(Exception):

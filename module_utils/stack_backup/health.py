@@ -140,5 +140,7 @@ def wait(
         if not wrong:
             return
         if time.monotonic() > end:
-            raise BackupError(f"not healthy after {seconds:g} s: {'; '.join(wrong)}")
+            raise BackupError(
+                f"not healthy after {seconds:g} s: {'; '.join(wrong)}: see docker logs, or raise restore_health_timeout"
+            )
         time.sleep(_EVERY)

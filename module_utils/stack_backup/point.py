@@ -73,7 +73,7 @@ def take(params: dict[str, Any], check_mode: bool = False) -> dict[str, Any]:
     if params.get("id") and not ID_PATTERN.fullmatch(params["id"]):
         raise BackupError(f"the id {params['id']!r} is not of the form YYYYMMDD-HHMMSS")
     if float(params.get("timeout") or 0) < 1:
-        raise BackupError("timeout must be 1 second or more")
+        raise BackupError(f"timeout is {params.get('timeout')}: it must be 1 second or more (backup_timeout)")
     backup_dir = Path(params["backup_dir"])
     check_backup_dir(backup_dir)
     deadline = Deadline(float(params["timeout"]))
@@ -242,7 +242,9 @@ class _Point:
             proven.result()
         uncache(partial.folder)
         if not job.sealed.get(partial.artifact.name, {}).get("size"):
-            raise BackupError(f"store {job.store.name}: the artifact is empty or missing: nothing was saved")
+            raise BackupError(
+                f"store {job.store.name}: the artifact is empty or missing: nothing was saved: take it again"
+            )
 
     def _explain(self) -> None:
         """A program that lost its server tells little: say what became of the container, also past the deadline."""

@@ -60,7 +60,8 @@ class Deadline:
         left = self._end - time.monotonic()
         if left <= 0:
             raise BackupError(
-                f"the job's time limit of {self.seconds:g} s has passed: raise backup_timeout, or find what is slow"
+                f"the job's time limit of {self.seconds:g} s has passed: raise it (backup_timeout, restore_timeout, verify_timeout, "
+                "offsite_timeout), or find what is slow"
             )
         return left if at_most is None else min(left, at_most)
 
@@ -198,7 +199,8 @@ def run(
                 left = end - time.monotonic()
                 if left <= 0:
                     raise BackupError(
-                        f"{argv[0]} {argv[1] if len(argv) > 1 else ''} did not end within {limit:.0f} s and was ended"
+                        f"{argv[0]} {argv[1] if len(argv) > 1 else ''} did not end within {limit:.0f} s and was ended: "
+                        "is the machine overloaded, does the Docker engine hang?"
                     )
                 for key, _events in pipes.select(left):
                     chunk = os.read(key.fd, 65536)

@@ -80,7 +80,8 @@ def _last(params: dict[str, Any], journal: Optional[Journal], check_mode: bool) 
     action = params["action"]
     if journal is None or (action == "drop" and journal.phase != "done"):
         raise BackupError(
-            f"there is nothing to {'go back to' if action == 'back' else 'drop'}: no restore of this stack keeps old data"
+            f"there is nothing to {'go back to' if action == 'back' else 'drop'}: no restore of this stack keeps old data; "
+            "what safety backups hold is restored by their id (stack-backup list)"
         )
     made = [item["name"] for item in journal.data["stores"] if item.get("made")]
     if action == "back" and journal.phase == "done" and made:

@@ -26,7 +26,8 @@ def smoke(store: str, queries: Sequence[Mapping[str, Any]], ask: Callable[[str],
         expected = item.get("expect")
         if expected is not None and answer != str(expected).strip():
             raise Unsound(
-                f"store {store}: the smoke query {query!r} answered {answer!r}, expected {str(expected).strip()!r}"
+                f"store {store}: the smoke query {query!r} answered {answer!r}, expected {str(expected).strip()!r}: "
+                "if the query is right, this data is not: take another recovery point; else mend stack_smoke_queries"
             )
         told.append({"query": query, "answer": answer})
     return told

@@ -122,5 +122,5 @@ def host_secret(store: Store) -> str:
         return Path(store.host_password_file).read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
         raise BackupError(
-            f"store {store.name}: host_password_file {store.host_password_file}: {error.strerror}"
+            f"store {store.name}: host_password_file {store.host_password_file}: {error.strerror}: mend its path or mode"
         ) from None

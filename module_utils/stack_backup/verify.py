@@ -10,7 +10,7 @@ from . import catalog, postgres, progress, redis
 from .age import identity_of
 from .artifact import digest
 from .containers import Docker
-from .errors import BackupError, NoImage, Unsound
+from .errors import ANOTHER, BackupError, NoImage, Unsound
 from .manifest import require_whole
 from .process import Deadline, raise_on_signals
 
@@ -46,7 +46,9 @@ def verify(params: dict[str, Any]) -> dict[str, Any]:
             report["seconds"] = round(time.monotonic() - began, 3)
             reports.append(report)
     if not reports:
-        raise BackupError(f"recovery point {point} has none of the stores {', '.join(params['only'])}")
+        raise BackupError(
+            f"recovery point {point} has none of the stores {', '.join(params['only'])}: it has {', '.join(found.points[point])}"
+        )
     complete = found.complete(point)
     answer = {"changed": False, "point": point, "complete": complete, "stores": reports}
     errors = [report["error"] for report in reports if not report["ok"]]
@@ -59,7 +61,7 @@ def refuse_damaged(found: catalog.Catalog, point: str) -> None:
     """Raise BackupError when the catalog names something wrong with a point."""
     mine = [item for item in found.problems if f"-{point}." in Path(item["path"]).name]
     if mine:
-        raise BackupError(f"recovery point {point}: {mine[0]['path']}: {mine[0]['message']}", problems=mine)
+        raise BackupError(f"recovery point {point}: {mine[0]['path']}: {mine[0]['message']}: {ANOTHER}", problems=mine)
 
 
 def prove(
@@ -82,7 +84,7 @@ def prove(
             raise BackupError(f"{path} can't be read: {error.strerror}: mend its disk, owner or mode") from None
         if actual != expected["sha256"]:
             raise Unsound(
-                f"{path} is not what was written: its sha256 is {actual}, the manifest says {expected['sha256']}"
+                f"{path} is not what was written: its sha256 is {actual}, the manifest says {expected['sha256']}: {ANOTHER}"
             )
     if not readable:
         return {"program": "sha256", "structure": False}

@@ -8,7 +8,7 @@ from typing import Any, Optional, Sequence, Union
 
 from ..catalog import Backup
 from ..containers import MOUNT, Docker, SideContainer
-from ..errors import BackupError
+from ..errors import ANOTHER, BackupError
 from ..process import Readable, Result
 
 __all__ = ["check", "newer", "offline"]
@@ -41,7 +41,7 @@ def check(docker: Docker, image: str, backup_dir: Path, backup: Backup) -> dict[
         if refused:
             raise BackupError(refused)
         if result.code:
-            raise result.fault(f"pg_restore can't read {backup.artifact.name} to its end: {result.reason()}")
+            raise result.fault(f"pg_restore can't read {backup.artifact.name} to its end: {result.reason()}: {ANOTHER}")
 
     if backup.encrypted:
         with backup.stream(docker.deadline) as feed:

@@ -127,7 +127,8 @@ class Connection:
         result = self._docker.exec(self._container.id, ["cat", "--", path])
         if result.code:
             raise BackupError(
-                f"store {self._store.name}: {path} can't be read in container {self._container.name}: {result.reason()}"
+                f"store {self._store.name}: {path} can't be read in container {self._container.name}: {result.reason()}: "
+                "mount the secret there, or mend password_file"
             )
         return result.out.rstrip("\r\n")
 

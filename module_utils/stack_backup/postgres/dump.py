@@ -250,11 +250,13 @@ class Source:
         if result is None:
             raise BackupError(f"store {self._store.name}: nobody read what pg_dump wrote")
         if result.code:
-            raise BackupError(f"store {self._store.name}: pg_restore can't read what pg_dump wrote: {result.reason()}")
+            raise BackupError(
+                f"store {self._store.name}: pg_restore can't read what pg_dump wrote: {result.reason()}: take it again"
+            )
         data = sum(" TABLE DATA " in line for line in result.out.splitlines() if not line.startswith(";"))
         if data < self._tables:
             raise BackupError(
-                f"store {self._store.name}: the dump holds the data of {data} tables, the database has {self._tables}: it is not whole"
+                f"store {self._store.name}: the dump holds the data of {data} tables, the database has {self._tables}: it is not whole: take it again"
             )
 
     @property

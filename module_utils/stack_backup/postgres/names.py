@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from ..errors import BackupError
+from ..errors import ANOTHER, BackupError
 
 __all__ = ["identifier", "literal", "suffixed", "unquoted"]
 
@@ -27,7 +27,9 @@ def literal(text: str) -> str:
 def unquoted(text: str) -> str:
     """The name that one identifier stands for, as quote_ident() and regrole write it."""
     if not _IDENTIFIER.fullmatch(text):
-        raise BackupError(f"{text!r} in the manifest is no SQL identifier: the manifest is not what was written")
+        raise BackupError(
+            f"{text!r} in the manifest is no SQL identifier: the manifest is not what was written: {ANOTHER}"
+        )
     return text[1:-1].replace('""', '"') if text.startswith('"') else text
 
 

@@ -108,7 +108,7 @@ class Target:
             )
         taken = [state[key] for key in ("side", "previous") if state[key] in there]
         if taken:
-            raise self._error(f"there is a database {taken[0]!r} already: restore under another id")
+            raise self._error(f"there is a database {taken[0]!r} already: drop it, or just run the restore again")
         fill = Fill(connection, backup, state["side"], jobs=self._jobs)
         server = fill.server()
         fill.check(server)
@@ -276,9 +276,13 @@ class Target:
             if not replaces:
                 switch.remove(self._connection, live)
             elif not in_place:
-                raise self._error(f"{previous!r} is not kept any more, so {live!r} can't go back to it")
+                raise self._error(
+                    f"{previous!r} is not kept any more, so {live!r} can't go back to it: restore the safety backup (stack-backup list)"
+                )
         elif replaces and not in_place and live not in there:
-            raise self._error(f"neither {live!r} nor {previous!r} is on the server, so nothing is removed")
+            raise self._error(
+                f"neither {live!r} nor {previous!r} is on the server, so nothing is removed: see psql -l, and rename what holds the data to {live!r}"
+            )
         switch.remove(self._connection, side)
         if replaces and (kept or there.get(live)):
             with self._connection.session(self._connection.home) as psql:
@@ -316,7 +320,9 @@ class Target:
         """Remove what is kept of the old data."""
         there = self._reach()
         if state["previous"] in there and state["live"] not in there:
-            raise self._error(f"there is no database {state['live']!r}, so {state['previous']!r} is not dropped")
+            raise self._error(
+                f"there is no database {state['live']!r}, so {state['previous']!r} is not dropped: it may be all there is, rename it back"
+            )
         switch.remove(self._connection, state["previous"])
 
     def close(self) -> None:

@@ -64,7 +64,8 @@ def _empty(psql: Psql, name: str) -> list[str]:
         if time.monotonic() > end:
             left = "; ".join(item["words"] for item in found)
             raise BackupError(
-                f"database {name!r} can't be freed, these sessions do not end within {_SECONDS:g} s: {left}"
+                f"database {name!r} can't be freed, these sessions do not end within {_SECONDS:g} s: {left}: "
+                "end them by hand, then restore again"
             )
         psql.ask(f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = {literal(name)};")
         time.sleep(0.02)

@@ -8,7 +8,7 @@ from typing import Any, Optional, Union
 
 from ..catalog import Backup
 from ..containers import MOUNT, Docker, SideContainer
-from ..errors import BackupError, Unsound
+from ..errors import ANOTHER, BackupError, Unsound
 from ..process import Readable, Result
 from .rdb import read_head
 
@@ -28,7 +28,7 @@ def check(docker: Docker, image: str, backup_dir: Path, backup: Backup) -> dict[
     after = backup.size - found.pop("end")
     if after:
         raise Unsound(
-            f"{backup.artifact.name} has {after} bytes behind the end of its RDB: it is not what a server wrote"
+            f"{backup.artifact.name} has {after} bytes behind the end of its RDB: it is not what a server wrote: {ANOTHER}"
         )
     return {"program": "redis-check-rdb", **found}
 

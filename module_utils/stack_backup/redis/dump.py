@@ -252,7 +252,8 @@ class Source:
             )
         if result.code:
             raise BackupError(
-                f"store {self._store.name}: {self._rdb} can't be read in {self._container.name}: {result.reason()}"
+                f"store {self._store.name}: {self._rdb} can't be read in {self._container.name}: {result.reason()}: "
+                "mend its mode, or set the store's method to stream"
             )
 
     def _open_copier(self) -> Session:
@@ -296,7 +297,9 @@ class Source:
         """A saved file ends with its RDB; nothing is to be cut."""
         after = size - keys["end"]
         if after:
-            raise BackupError(f"store {self._store.name}: {self._rdb} has {after} bytes behind the end of its RDB")
+            raise BackupError(
+                f"store {self._store.name}: {self._rdb} has {after} bytes behind the end of its RDB: another program writes there"
+            )
         return 0
 
     def _count(self, rdb: Union[Path, Readable]) -> dict[str, int]:

@@ -311,7 +311,9 @@ class Target:
                 time.sleep(0.2)
                 continue
             if answer != ["OK"]:
-                raise self._error(f"the server can't save its old data, which would be lost: {' '.join(answer)}")
+                raise self._error(
+                    f"the server can't save its old data, which would be lost: {' '.join(answer)}: free its disk or memory"
+                )
             return
 
     def check(self, backup: Backup, state: State) -> dict[str, Any]:
@@ -328,7 +330,9 @@ class Target:
             )
         for name in ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status"):
             if persistence.get(name, "ok") != "ok":
-                raise self._error(f"the server says {name}:{persistence[name]}")
+                raise self._error(
+                    f"the server says {name}:{persistence[name]}, its log says why: docker logs {self._container.name}"
+                )
         connection = Connection(self._docker, self._store, self._container, needs=_NEEDS, formatted=True)
         try:
             connection.open()

@@ -62,7 +62,7 @@ class Server:
         state = self.inspect()["State"]
         if state["Running"] or state["Restarting"]:
             raise BackupError(
-                f"store {self._store}: container {self._container.name} does not stay stopped: something starts it again"
+                f"store {self._store}: container {self._container.name} does not stay stopped: something starts it again: stop that first"
             )
 
     def start(self, connect: Callable[[], None]) -> float:

@@ -65,7 +65,7 @@ class Sync:
             if not alive:
                 self.wait()
                 raise BackupError(
-                    f"store {self._name}: redis-cli --rdb ended before the server forked: another client may have reset its statistics"
+                    f"store {self._name}: redis-cli --rdb ended before the server forked: another client may have reset its statistics: take the backup again"
                 )
             before = asked
             time.sleep(_PAUSE)
