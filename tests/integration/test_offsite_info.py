@@ -344,8 +344,7 @@ def test_status_shows_the_host_and_its_bucket(served, copied, backups, prefix, t
     }
     inventory = {"stacks": {"hosts": {"here": host, "there": {**host, "offsite_info_bucket": ""}}}}
     code, said = status(inventory, tmp_path)
-    shown = dict(re.findall(r"ok: \[(\w+)\] => msg: (.*?)(?= ok: | TASK | PLAY )", said))
-    here, there = shown["here"], shown["there"]
+    here, there = re.findall(r"(?:here|there): [A-Z]+ .*?(?= here: | there: | PLAY )", said)
     assert f"ok offsite_point: the newest whole recovery point at s3://{endpoints.BUCKET}/{prefix}/, {NEW}" in here
     assert "offsite_access: public access is unknown" in here and "there: " in there and "offsite_point" not in there
     assert code == 0, said
