@@ -129,3 +129,11 @@ def test_what_is_encrypted_is_opened_by_age_alone(tmp_path):
     text = script(tmp_path, [store("postgres")], postgres=told)
     assert f'age -d -i "$IDENTITY" {path} | pg pg_restore' in text and f"cat {path}" not in text
     assert subprocess.run(["sh", "-c", text], env={"PATH": os.environ["PATH"]}, capture_output=True).returncode
+
+
+def test_an_adopted_dump_gets_the_roles_that_it_needs(tmp_path):
+    told = {name: value for name, value in postgres().items() if name != "globals"}
+    told["adopted"] = {"roles": ["reader", "odd \"owner'"]}
+    text = script(tmp_path, [store("postgres")], postgres=told)
+    assert 'CREATE ROLE "reader";\nCREATE ROLE "odd ""owner\'";\n' in text and "globals" not in text
+    run(tmp_path, text)
