@@ -57,5 +57,5 @@ def adopted(backup: Backup) -> Iterator[str]:
     """What a person should know of a backup that another program took."""
     told = backup.manifest.get("adopted")
     if told:
-        about = "about " if backup.manifest["pin"]["approximate"] else ""
+        about = "about " if backup.manifest["pin"].get("approximate") else ""
         yield f"store {backup.store}: adopted from {told['source']}, pinned at {about}{backup.manifest['pin']['at']}"

@@ -59,6 +59,8 @@ def require_whole(manifest: Mapping[str, Any], path: object) -> None:
         wrong = _wrong(manifest, name, kind)
         if not wrong and not _roles(manifest.get("globals")):
             name, wrong = "globals", "of the wrong kind"
+        if not wrong and not _adopted(manifest.get("adopted")):
+            name, wrong = "adopted", "of the wrong kind"
         if wrong:
             raise BackupError(
                 f"the manifest of {path} is not what was written: {name} is {wrong}: choose another recovery point"
@@ -100,6 +102,11 @@ def _row(value: Any) -> bool:
 
 def _roles(value: Any) -> bool:
     return value is None or (isinstance(value, dict) and isinstance(value.get("passwords"), bool))
+
+
+def _adopted(value: Any) -> bool:
+    """What is told of a dump that another program made."""
+    return value is None or (isinstance(value, dict) and text(value.get("source")) and texts(value.get("roles")))
 
 
 _COMMON: dict[str, Kind] = {

@@ -24,6 +24,9 @@ def learn(docker: Docker, image: str, store: str, path: Path, backup_dir: Path, 
     """
     with path.open("rb") as file:
         head = read_head(file.read(_HEAD), path.name)
+    version = head.get("valkey-ver") or head.get("redis-ver")
+    if not version:
+        raise BackupError("it does not tell which server saved it: it is too old")
     keys, size = count(docker, image, backup_dir, store, path, path.name), path.stat().st_size
     after = size - keys.pop("end")
     if after:
@@ -37,7 +40,7 @@ def learn(docker: Docker, image: str, store: str, path: Path, backup_dir: Path, 
     finally:
         server.close()
     return {
-        "server_version": head.get("valkey-ver") or head.get("redis-ver"),
+        "server_version": version,
         "artifact": artifact,
         "counts": keys,
         "pinned": float(head["ctime"]) if head.get("ctime", "").isdigit() else None,
