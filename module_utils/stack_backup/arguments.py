@@ -24,6 +24,8 @@ __all__ = [
     "REDIS_RESTORE",
     "STACK_CHECK",
     "STACK_RESTORE",
+    "STACK_STATUS",
+    "STATUS_REPORT",
     "one_store",
 ]
 
@@ -236,6 +238,32 @@ STACK_CHECK: Spec = {
         "options": {**_URL, "job": {"type": "str", "required": True}},
         **_ONE_URL,
     },
+}
+STACK_STATUS: Spec = {
+    **BACKUP_PRUNE,
+    "state_dir": {"type": "str"},
+    "schedule_file": {"type": "str"},
+    "offsite_remote": {"type": "str"},
+    "points": {"type": "int", "default": 60},
+    "preview_days": {"type": "int", "default": 30},
+}
+STATUS_REPORT: Spec = {
+    "stacks": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "host": {"type": "str", "required": True},
+            "stack": {"type": "str"},
+            "reachable": {"type": "bool", "default": True},
+            "failure": {"type": "str", "default": ""},
+            "findings": {"type": "list", "elements": "dict", "default": []},
+            "told": {"type": "dict", "default": {}},
+        },
+    },
+    "page": {"type": "str"},
+    "json_file": {"type": "str"},
+    "title": {"type": "str", "default": "Backups"},
 }
 OFFSITE_COPY: Spec = {
     **_OFFSITE,

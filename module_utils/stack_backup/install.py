@@ -13,13 +13,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Iterator
 
-from . import adopt, cli, drill, manual, monitor, point, prune, restore, runner, verify
+from . import adopt, cli, drill, manual, monitor, point, prune, restore, runner, status, verify
 from .errors import BackupError
 from .offsite import copy, fetch
 from .offsite import prune as offsite_prune
 
 # Ansible sends what a module's code imports, to any depth: by these, everything that the command imports when it runs.
-_JOBS = (adopt, copy, drill, fetch, manual, monitor, offsite_prune, point, prune, restore, runner, verify)
+_JOBS = (adopt, copy, drill, fetch, manual, monitor, offsite_prune, point, prune, restore, runner, status, verify)
 
 __all__ = ["install"]
 

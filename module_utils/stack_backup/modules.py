@@ -56,4 +56,5 @@ MODULES = {
     "offsite_fetch": Module(arguments.OFFSITE_FETCH, "offsite.fetch.fetch", check_mode=True),
     "offsite_prune": Module(arguments.OFFSITE_PRUNE, "offsite.prune.prune", check_mode=True),
     "stack_check": Module(arguments.STACK_CHECK, "monitor.check", check_mode=True),
+    "stack_status": Module(arguments.STACK_STATUS, "status.look"),
 }

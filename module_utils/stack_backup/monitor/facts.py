@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import calendar
 import os
-import re
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Callable, Optional, TypeVar
 
-from .. import catalog, content
+from .. import catalog, content, cron
 from ..errors import BackupError
 from ..journal import Journal, journals
 from ..offsite import state as offsite
@@ -23,7 +22,6 @@ __all__ = ["FUTURE", "Facts", "epoch", "gather", "point_time", "schedule_file", 
 FUTURE = 300.0  # seconds by which clocks may differ before a time counts as one of the future
 _AGAIN = 1.0  # seconds until a second look at what a job at work may have caused
 LOCALTIME, CRON = Path("/etc/localtime"), Path("/run/crond.pid")  # cron writes the latter when it starts
-_RUN = re.compile(r"\brun\s+([A-Za-z0-9_-]+)(?=\s|$)")
 _T = TypeVar("_T")
 
 
@@ -73,7 +71,7 @@ class Facts:
     touched: dict[str, float] = field(default_factory=dict)  # when what is wrong in the catalog changed last, by path
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     record_errors: dict[str, str] = field(default_factory=dict)
-    scheduled: set[str] = field(default_factory=set)
+    scheduled: dict[str, list[str]] = field(default_factory=dict)  # cron times, by job
     scheduled_since: float = 0.0
     zone_since: float = 0.0  # when the host got its time zone
     cron_since: float = 0.0  # when cron began, which keeps the zone of that time; 0 where that is not known
@@ -166,14 +164,13 @@ def _catalog(facts: Facts, backup_dir: Path, stack: str) -> None:
 
 def _schedule(facts: Facts, path: Path) -> None:
     try:
-        lines = content.read(path).decode("utf-8", "replace").splitlines()
+        found = cron.entries(content.read(path).decode("utf-8", "replace"))
         facts.scheduled_since = path.stat().st_mtime
     except (OSError, ValueError):
         return
     facts.zone_since, facts.cron_since = _changed(LOCALTIME), _changed(CRON)
-    for line in lines:
-        if not line.lstrip().startswith("#"):
-            facts.scheduled.update(_RUN.findall(line))
+    for job, fields in found:
+        facts.scheduled.setdefault(job, []).append(fields)
 
 
 def _changed(path: Path) -> float:
