@@ -1,0 +1,87 @@
+"""The report of all stacks: a table, and where asked for the page and its data as files."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from ..stack_backup.errors import BackupError
+from .fleet import FAILS, Stack, fleet
+from .page import page
+from .table import lines
+
+__all__ = ["report"]
+
+_FORMAT = 1
+
+
+def report(params: dict[str, Any], check_mode: bool = False, now: Optional[float] = None) -> dict[str, Any]:
+    """Make it; the parameters are those of the module status_report. Raises BackupError when a file can't be written."""
+    now = time.time() if now is None else now
+    stacks = fleet(params["stacks"])
+    files: dict[tuple[str, str], Callable[[], str]] = {}
+    if params["page"]:
+        files["status_page", params["page"]] = lambda: page(stacks, now, params["title"])
+    if params["json_file"]:
+        files["status_json", params["json_file"]] = lambda: _data(stacks, now)
+    for (variable, name), text in files.items():
+        path = Path(name)
+        if not path.is_absolute():
+            raise BackupError(f"{variable} is {name!r}: give an absolute path")
+        if not check_mode:
+            _write(path, text(), variable)
+    return {
+        "changed": bool(files),
+        "table": "\n".join(lines(stacks)),
+        "verdicts": {stack.host: stack.verdict for stack in stacks},
+        "failures": {stack.host: _failure(stack) for stack in stacks if stack.verdict in FAILS},
+    }
+
+
+def _failure(stack: Stack) -> str:
+    return " | ".join(text for word, text in stack.bad() if word in FAILS)
+
+
+def _data(stacks: list[Stack], now: float) -> str:
+    told = [
+        {
+            **stack.told,
+            "host": stack.host,
+            "stack": stack.name,
+            "verdict": stack.verdict,
+            "failure": stack.failure,
+            "findings": stack.findings,
+        }
+        for stack in stacks
+    ]
+    for item in told:
+        item.pop("changed", None)
+    return json.dumps({"format": _FORMAT, "at": int(now), "stacks": told}, separators=(",", ":")) + "\n"
+
+
+def _write(path: Path, text: str, variable: str) -> None:
+    """Replace a file whole; it keeps the mode that it has, and a new one is for its owner alone."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
+                file.write(text)
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise BackupError(
+            f"{path} can't be written: {error.strerror}: free its disk, mend its folder's owner or mode, "
+            f"or name another file ({variable})"
+        ) from None
