@@ -7,7 +7,8 @@ from ansible.module_utils.stack_backup.modules import MODULES
 from test_documentation import MODULES as LIBRARY_MODULES
 from test_documentation import SPECS, load
 
-CONTROL = {"host_command", "offsite_info"}  # no jobs of a host: one puts the command there, one looks from outside
+# No jobs of a host: one puts the command there, one looks from outside, one tells of all hosts.
+CONTROL = {"host_command", "offsite_info", "status_report"}
 
 
 class Module:
