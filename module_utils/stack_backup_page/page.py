@@ -19,7 +19,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-
 def page(stacks: Sequence[Stack], now: float, title: str) -> str:
     """The whole document; ``stacks`` in the order in which they are shown."""
     bad = [(number, stack) for number, stack in enumerate(stacks) if stack.verdict != "ok"]
-    need = f"{len(bad)} of {len(stacks)} {'stack needs' if len(stacks) == 1 else 'stacks need'} a look"
+    need = f"{len(bad)} of {len(stacks)} stacks {'needs' if len(bad) == 1 else 'need'} a look"
     summary = need if bad else f"all {len(stacks)} stacks are well"
     head = el(
         "head",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["DARK", "GROUNDS", "LIGHT", "STYLE"]
+__all__ = ["DARK", "LIGHT", "STYLE"]
 
-# Grounds, and what is written or drawn on each of them.
-GROUNDS = ("bg", "band")
+# The ground, and what is written or drawn on it.
 LIGHT = {
     "bg": "#ffffff",
-    "band": "#f3f5f8",
     "fg": "#1b1f24",
     "dim": "#525a64",
     "line": "#8a929c",
@@ -19,7 +17,6 @@ LIGHT = {
 }
 DARK = {
     "bg": "#0f1318",
-    "band": "#1a2028",
     "fg": "#e8edf2",
     "dim": "#a9b3be",
     "line": "#6f7985",

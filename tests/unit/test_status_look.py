@@ -77,6 +77,15 @@ def test_a_point_of_one_store_is_not_held_against_whole_ones(world):
     assert told["newest"]["bytes"] == 10 and told["trend"]["usual"] == 10
 
 
+def test_a_point_of_the_future_is_not_the_newest(world):
+    for when, size in ((-2 * DAY, 100), (-DAY, 200), (3 * DAY, 5)):
+        world.point(world.now + when, size)
+    told = look(world)
+    assert told["newest"]["id"] == point_id(world.now - DAY)
+    assert told["trend"] == {"usual": 200, "of": 1, "change": 1.0}
+    assert told["points"][-1]["keeps"] == "it is of the future: the clock was set back"
+
+
 def test_what_is_not_whole_is_told_with_why(world):
     world.well()
     world.publish(world.now - 2 * HOUR, "postgres", failed={"redis": "redis refused"})
@@ -138,8 +147,9 @@ def test_offsite(world):
 def test_the_older_ones_are_told_by_month(world):
     for day in range(0, 400, 4):
         world.point(world.now - HOUR - day * DAY, 100)
+    world.publish(world.now - 300 * DAY, "redis", stores=("redis",), purpose="safety")
     told = look(world, points=10)
-    assert len(told["points"]) == 10 and told["totals"]["points"] == 100
+    assert len(told["points"]) == 10 and told["totals"]["points"] == 101
     assert sum(day["points"] for day in told["days"]) + sum(month["points"] for month in told["months"]) == 100
     assert max(month["month"] for month in told["months"]) <= min(day["day"] for day in told["days"])[:6]
     assert {(month["bytes"], month["seconds"]) for month in told["months"]} == {(200, 1.5)}

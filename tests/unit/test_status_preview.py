@@ -119,6 +119,8 @@ def test_without_a_schedule_each_day_brings_a_point():
     assert [(event.at - NOW, event.job) for event in events] == [
         (day * DAY - 3600, job) for day in (1, 2, 3) for job in ("backup", "prune")
     ]
+    # A prune of the same second counts the point that was taken then.
+    assert play(nightly(2), policy(daily=2), events, NOW).goes[nightly(2)[0].id][0] == NOW + DAY - 3600
     assert expected({"backup": ["not a time at all"]}, NOW, NOW, 3) == ([], False)
 
 
