@@ -93,13 +93,13 @@ def _points(told: Mapping[str, Any]) -> Html:
             size_text(point["bytes"]),
             f"{point['seconds']:g} s",
             _drilled(point["drill"]),
-            f"since {clock(point['offsite'])}" if point["offsite"] else "",
+            clock(point["offsite"]) if point["offsite"] else "",
             _fate(point),
         ]
         for point in shown
     ]
     caption = f"{len(shown)} of {totals['points']} points, {size_text(totals['bytes'])} in all; times are UTC"
-    return table(caption, ["Point", "State", "Size", "Took", "Drill", "Offsite", "Stays as, goes on"], rows)
+    return table(caption, ["Point", "State", "Size", "Took", "Drill", "Offsite since", "Stays as, goes on"], rows)
 
 
 def _state(point: Mapping[str, Any]) -> Html | str:
@@ -121,7 +121,8 @@ def _drilled(drill: Mapping[str, Any] | None) -> Html | str:
 
 def _fate(point: Mapping[str, Any]) -> str:
     goes = f"goes {clock(point['goes'])}" if point["goes"] else ""
-    return "; ".join(text for text in (point["keeps"], goes) if text)
+    keeps = point["keeps"].removeprefix(f"{point['fault']}: ")  # which stands beside it
+    return "; ".join(text for text in (keeps, goes) if text)
 
 
 def _retention(told: Mapping[str, Any]) -> list[Html]:

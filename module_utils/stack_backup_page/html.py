@@ -41,8 +41,11 @@ Row = list[Union[Html, str]]
 
 def cell(label: str, content: Content) -> Html:
     """A cell that says its column by itself where a table is shown as cards."""
-    short = not isinstance(content, Html) and len(content or "") <= _SHORT
-    return el("td", content or "–", role="cell", data_l=label, class_="n" if short else None)
+    return el("td", content or "–", role="cell", data_l=label, class_=_short(content))
+
+
+def _short(content: Content) -> Optional[str]:
+    return "n" if not isinstance(content, Html) and len(content or "") <= _SHORT else None
 
 
 def table(caption: Content, heads: list[str], rows: list[Row], **attributes: Optional[str]) -> Html:
@@ -55,7 +58,7 @@ def table(caption: Content, heads: list[str], rows: list[Row], **attributes: Opt
     body = [
         el(
             "tr",
-            el("th", first, scope="row", role="rowheader"),
+            el("th", first, scope="row", role="rowheader", class_=_short(first)),
             *(cell(name, content) for name, content in zip(heads[1:], rest)),
             role="row",
         )

@@ -49,7 +49,7 @@ a{{color:var(--link)}}
 :focus-visible{{outline:3px solid var(--link);outline-offset:2px}}
 .skip{{position:absolute;left:-100vw;background:var(--bg);padding:.75rem}}
 .skip:focus{{left:0;top:0}}
-.v{{display:inline-block;padding:0 .45rem;border:2px solid currentColor;border-radius:.3rem;font-weight:600;font-size:.9rem}}
+.v{{display:inline-block;white-space:nowrap;padding:0 .45rem;border:2px solid currentColor;border-radius:.3rem;font-weight:600;font-size:.9rem}}
 .ok{{color:var(--ok)}}
 .v.ok{{border-color:transparent;padding-left:0}}
 .warning,.unknown{{color:var(--warning)}}
