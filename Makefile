@@ -14,6 +14,7 @@ help:
 
 setup:
 	@scripts/setup/engine.sh
+	@scripts/setup/browser.sh
 	@scripts/setup/venv.sh
 	@scripts/setup/images.sh
 

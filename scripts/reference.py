@@ -25,7 +25,18 @@ from module_utils.stack_backup.catalog import Backup  # noqa: E402
 
 __all__ = ["inventory", "manual_restore", "modules", "pages"]
 
-_ROLES = ("stack", "backup", "restore", "verify", "retention", "offsite", "offsite_info", "schedule", "monitor")
+_ROLES = (
+    "stack",
+    "backup",
+    "restore",
+    "verify",
+    "retention",
+    "offsite",
+    "offsite_info",
+    "schedule",
+    "monitor",
+    "status",
+)
 # Variables whose items a module's options describe.
 _ITEMS = {
     "stack_stores": ("recovery_point", "stores"),
@@ -130,10 +141,21 @@ def _playbooks() -> dict[str, list[str]]:
     """Which playbooks use a role."""
     used: dict[str, list[str]] = {}
     for path in sorted((ROOT / "playbooks").glob("*.yml")):
+        name = f"`{path.relative_to(ROOT)}`"
         for play in yaml.safe_load(path.read_text()):
-            for role in play.get("roles", []):
-                used.setdefault(role["role"], []).append(f"`{path.relative_to(ROOT)}`")
+            for role in [*(role["role"] for role in play.get("roles", [])), *_imported(play.get("tasks", []))]:
+                if name not in used.setdefault(role, []):
+                    used[role].append(name)
     return used
+
+
+def _imported(tasks: list[dict[str, Any]]) -> Iterator[str]:
+    """The roles that tasks import, those in blocks too."""
+    for task in tasks:
+        if "ansible.builtin.import_role" in task:
+            yield task["ansible.builtin.import_role"]["name"]
+        for part in ("block", "rescue", "always"):
+            yield from _imported(task.get(part, []))
 
 
 def inventory(documented: dict[str, dict[str, Any]]) -> str:

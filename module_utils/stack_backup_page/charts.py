@@ -12,7 +12,7 @@ from .html import Html, el
 __all__ = ["WEEKS", "calendar", "curve", "series"]
 
 WEEKS = 26
-_CELL, _STEP, _LEFT, _TOP = 10, 12, 26, 16
+_CELL, _STEP, _LEFT, _TOP = 10, 12, 28, 16
 _WIDTH, _HEIGHT = 340, 110
 _NAMED = 10  # days that a description names
 

@@ -96,7 +96,7 @@ class Stack:
 
     def _trend(self) -> str:
         trend = self.told.get("trend")
-        return f"{trend['change']:+.0%}" if trend else ""
+        return f"{round(trend['change'], 2) + 0.0:+.0%}" if trend else ""  # no -0%
 
     def _drill(self) -> str:
         drills = self.told.get("drills") or []

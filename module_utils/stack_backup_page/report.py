@@ -17,6 +17,24 @@ from .table import lines
 __all__ = ["report"]
 
 _FORMAT = 1
+# What stack_status tells, without what Ansible puts beside it.
+_TOLD = (
+    *(
+        "at",
+        "error",
+        "newest",
+        "trend",
+        "totals",
+        "points",
+        "days",
+        "months",
+        "drills",
+        "restores",
+        "offsite",
+        "retention",
+    ),
+    *("next", "disk"),
+)
 
 
 def report(params: dict[str, Any], check_mode: bool = False, now: Optional[float] = None) -> dict[str, Any]:
@@ -49,7 +67,7 @@ def _failure(stack: Stack) -> str:
 def _data(stacks: list[Stack], now: float) -> str:
     told = [
         {
-            **stack.told,
+            **{name: stack.told[name] for name in _TOLD if name in stack.told},
             "host": stack.host,
             "stack": stack.name,
             "verdict": stack.verdict,
@@ -58,8 +76,6 @@ def _data(stacks: list[Stack], now: float) -> str:
         }
         for stack in stacks
     ]
-    for item in told:
-        item.pop("changed", None)
     return json.dumps({"format": _FORMAT, "at": int(now), "stacks": told}, separators=(",", ":")) + "\n"
 
 

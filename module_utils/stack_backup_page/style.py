@@ -60,10 +60,11 @@ a{{color:var(--link)}}
 summary{{cursor:pointer;color:var(--link);padding:.5rem 0;min-height:2.75rem}}
 table{{border-collapse:collapse;width:100%;font-size:.92rem}}
 caption{{text-align:left;padding:.25rem 0}}
-th,td{{text-align:left;vertical-align:top;padding:.35rem .6rem .35rem 0;border-bottom:1px solid var(--line)}}
+th,td{{min-width:5.5rem;text-align:left;vertical-align:top;padding:.35rem .6rem .35rem 0;border-bottom:1px solid var(--line)}}
 tbody th{{font-weight:600}}
 thead th{{color:var(--dim);white-space:nowrap}}
 .n,code{{white-space:nowrap}}
+.n{{min-width:0}}
 code{{font-family:ui-monospace,monospace;font-size:.9em}}
 figure{{margin:.5rem 0;max-width:34rem}}
 .charts{{display:flex;flex-wrap:wrap;gap:0 2rem}}
@@ -81,11 +82,11 @@ svg text{{fill:var(--dim);font:11px system-ui,sans-serif}}
 dl{{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1rem}}
 dt{{color:var(--dim)}}
 dd{{margin:0}}
-@media screen and (max-width:48rem){{
+@media screen and (max-width:60rem){{
 table,caption,tbody,tr,tbody th{{display:block}}
 thead{{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}}
 tr{{border-bottom:1px solid var(--line);padding:.5rem 0}}
-th,td{{border:0;padding:.1rem 0}}
+th,td{{min-width:0;border:0;padding:.1rem 0}}
 td>*{{justify-self:start}}
 td{{display:grid;grid-template-columns:7.5rem minmax(0,1fr);gap:.5rem}}
 td::before{{content:attr(data-l);content:attr(data-l)/"";color:var(--dim)}}
@@ -95,7 +96,7 @@ dd{{margin:0 0 .4rem}}
 @media (forced-colors:active){{.good,.end,.void{{fill:CanvasText}}.dot{{fill:Canvas}}.trend,.part,.axis{{stroke:CanvasText}}.cross{{stroke:Canvas}}}}
 @media print{{
 :root{{{_colours(LIGHT)}}}
-body{{font-size:10pt}}
+html{{font-size:9pt}}
 .skip,summary{{display:none}}
 tr,figure,li{{break-inside:avoid}}
 h2,h3,h4{{break-after:avoid}}

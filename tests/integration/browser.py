@@ -5,10 +5,13 @@ import fcntl
 import json
 import os
 import select
+import shutil
 import subprocess
 import time
 from contextlib import contextmanager
 
+# Where there is none, scripts/setup/browser.sh has said so.
+PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
     *(
         "--headless",
@@ -79,7 +82,7 @@ def browser(profile):
     to_read, to_write = os.pipe(), os.pipe()
     # Its descriptor 3, which it reads, and its 4, which it writes: from numbers above, that neither takes the other's place.
     given = fcntl.fcntl(to_read[0], fcntl.F_DUPFD, 10), fcntl.fcntl(to_write[1], fcntl.F_DUPFD, 10)
-    argv = ["chromium", *FLAGS, f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank"]
+    argv = [PROGRAM, *FLAGS, f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank"]
     shell = f'exec "$@" 3<&{given[0]} 4>&{given[1]} {given[0]}<&- {given[1]}>&-'
     process = subprocess.Popen(
         ["bash", "-c", shell, "bash", *argv],

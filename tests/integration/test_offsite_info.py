@@ -321,9 +321,9 @@ def test_many_points_are_a_listing_and_their_manifests(served, copied, prefix, m
     assert len(sent) <= manifests + listing + heads + settings
 
 
-def status(inventory, tmp_path):
+def status(inventory, tmp_path, *args):
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
-    argv = ["ansible-playbook", "-i", str(tmp_path / "hosts.yml"), "playbooks/status.yml"]
+    argv = ["ansible-playbook", "-i", str(tmp_path / "hosts.yml"), "playbooks/status.yml", *args]
     env = {**os.environ, "ANSIBLE_HOME": str(tmp_path / "ansible"), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
     result = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     return result.returncode, " ".join((result.stdout + result.stderr).split())
@@ -344,10 +344,24 @@ def test_status_shows_the_host_and_its_bucket(served, copied, backups, prefix, t
     }
     inventory = {"stacks": {"hosts": {"here": host, "there": {**host, "offsite_info_bucket": ""}}}}
     code, said = status(inventory, tmp_path)
-    here, there = re.findall(r"(?:here|there): [A-Z]+ .*?(?= here: | there: | PLAY )", said)
+    found, table = said.split("PLAY [Tell of all of them")
+    here, there = re.findall(r"(?:here|there): [A-Z]+ .*?(?= here: | there: | PLAY )", f"{found} PLAY ")
     assert f"ok offsite_point: the newest whole recovery point at s3://{endpoints.BUCKET}/{prefix}/, {NEW}" in here
     assert "offsite_access: public access is unknown" in here and "there: " in there and "offsite_point" not in there
-    assert code == 0, said
+    assert code == 0 and "2 stacks: 2 ok" in table, said
+    # What the bucket has is told of a host that is gone, too.
+    inventory["stacks"]["hosts"]["gone"] = {
+        **host,
+        "ansible_connection": "ssh",
+        "ansible_host": "localhost",
+        "ansible_port": 1,
+    }
+    code, said = status(inventory, tmp_path, "-e", f"status_json={tmp_path}/all.json")
+    assert code == 2 and "gone (test) unreachable" in said, said
+    told = {item["host"]: item for item in json.loads((tmp_path / "all.json").read_text())["stacks"]}
+    (newest,) = (item for item in told["gone"]["findings"] if item["check"] == "offsite_point")
+    assert NEW in newest["message"] and told["gone"]["verdict"] == "unreachable"
+    del inventory["stacks"]["hosts"]["gone"]
     shutil.rmtree(copied / "redis")
     code, said = status(inventory, tmp_path)
     assert code == 2 and "CRITICAL offsite_point: there is no whole recovery point" in said

@@ -26,7 +26,7 @@ BIN = Path(sys.executable).parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WRITTEN = ROOT / "docs" / "reference"  # by scripts/reference.py, of what other tests look at
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-OURS = re.compile(r"\b(?:stack|backup|restore|retention|offsite|schedule|monitor|verify)_[a-z_]*[a-z]\b")
+OURS = re.compile(r"\b(?:stack|backup|restore|retention|offsite|schedule|monitor|verify|status)_[a-z_]*[a-z]\b")
 JOBS = {"backup", "prune", "offsite", "verify", "check"}
 # Programs whose commands nothing here can judge, and why that is well.
 NOT_OURS = {"git": "a person's own checkout"}

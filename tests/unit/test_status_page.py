@@ -155,6 +155,12 @@ def test_a_line_of_the_table(told, world):
     assert cells["NEXT BACKUP"].startswith("in ")
 
 
+def test_a_trend_of_next_to_nothing_has_no_sign_of_its_own(told):
+    for change, text in ((-0.004, "+0%"), (0.004, "+0%"), (-0.006, "-1%"), (1.5, "+150%")):
+        answer = report(asked(given("one", {**told, "trend": {**told["trend"], "change": change}})))
+        assert f"  {text}  " in answer["table"]
+
+
 def test_a_name_does_nothing_to_a_terminal():
     answer = report(asked(given(HOSTILE), given("x" * 300)))
     assert all(line.isprintable() and len(line) < 160 for line in answer["table"].splitlines())
@@ -351,7 +357,8 @@ def test_contrast(palette):
 
 def test_the_files(told, tmp_path):
     files = {"page": str(tmp_path / "new" / "page.html"), "json_file": str(tmp_path / "new" / "all.json")}
-    stacks = [given("trading", told), given("away", reachable=False, failure="refused")]
+    registered = {**told, "failed": False, "invocation": {"module_args": {}}}
+    stacks = [given("trading", registered), given("away", reachable=False, failure="refused")]
     assert report(asked(*stacks, **files), check_mode=True)["changed"]
     assert not (tmp_path / "new").exists()
     assert report(asked(*stacks, **files), now=told["at"] + 5)["changed"]
@@ -360,7 +367,9 @@ def test_the_files(told, tmp_path):
     data = json.loads(Path(files["json_file"]).read_text())
     assert data["format"] == 1 and data["at"] == told["at"] + 5
     by_host = {item["host"]: item for item in data["stacks"]}
-    assert by_host["trading"]["points"] == told["points"] and by_host["trading"]["verdict"] == "ok"
+    ours = {"host", "stack", "verdict", "failure", "findings"}
+    assert set(by_host["trading"]) - ours == set(told) - {"changed", "stack"}
+    assert all(by_host["trading"][name] == told[name] for name in set(told) - {"changed", "stack"})
     assert by_host["away"]["verdict"] == "unreachable" and by_host["away"]["failure"] == "refused"
 
 
