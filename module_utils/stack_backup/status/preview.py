@@ -33,7 +33,7 @@ class Preview(NamedTuple):
 def expected(scheduled: Mapping[str, Sequence[str]], newest: float, now: float, days: int) -> tuple[list[Event], bool]:
     """The runs of the days to come, and whether they are only supposed: where nothing is scheduled, a point each day.
 
-    Of a day's prunes the first one will do: the others find nothing more than it.
+    Of a day's prunes the first is played, so what goes is told to the day: with thousands of points each takes its time.
     """
     until = now + days * DAY
     known = {job: scheduled[job] for job in _JOBS if job in scheduled}
