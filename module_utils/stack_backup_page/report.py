@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from ..stack_backup.errors import BackupError
+from .detail import detail
 from .fleet import FAILS, Stack, fleet
 from .page import page
 from .table import lines
@@ -40,7 +41,7 @@ _TOLD = (
 def report(params: dict[str, Any], check_mode: bool = False, now: Optional[float] = None) -> dict[str, Any]:
     """Make it; the parameters are those of the module status_report. Raises BackupError when a file can't be written."""
     now = time.time() if now is None else now
-    stacks = fleet(params["stacks"])
+    stacks = fleet([_sound(item) for item in params["stacks"]])
     files: dict[tuple[str, str], Callable[[], str]] = {}
     if params["page"]:
         files["status_page", params["page"]] = lambda: page(stacks, now, params["title"])
@@ -58,6 +59,18 @@ def report(params: dict[str, Any], check_mode: bool = False, now: Optional[float
         "verdicts": {stack.host: stack.verdict for stack in stacks},
         "failures": {stack.host: _failure(stack) for stack in stacks if stack.verdict in FAILS},
     }
+
+
+def _sound(given: dict[str, Any]) -> dict[str, Any]:
+    """What was told of a stack, if it can be shown: a host that tells nonsense must not keep people from seeing the others."""
+    try:
+        (stack,) = fleet([given])
+        stack.cells()
+        detail(stack, 0, False)
+    except Exception as error:
+        odd = f"what its host told can't be shown ({type(error).__name__}: {error}): see what runs as its Python"
+        return {**given, "failure": given["failure"] or odd, "findings": [], "told": {}}
+    return given
 
 
 def _failure(stack: Stack) -> str:

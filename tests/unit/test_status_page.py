@@ -310,6 +310,30 @@ def test_what_is_no_element_is_text():
     assert html.el("p", HOSTILE[:8], html.el("br"), id='"><b>') == '<p id="&quot;&gt;&lt;b&gt;">&lt;script&gt;<br></p>'
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"told": {"at": "noon"}},
+        {"told": {"at": 1, "days": None}},
+        {"findings": [{"status": 9, "check": "point", "message": "?"}]},
+        {"findings": [{"status": 0}]},
+        {"findings": [[]]},
+    ],
+    ids=str,
+)
+def test_a_host_that_tells_nonsense_hides_no_other(told, tmp_path, odd):
+    found, _ = page(tmp_path, given("trading", told), {**given("odd"), **odd})
+    text = found.all("main")[0]["text"]
+    assert all(point["id"] in text for point in told["points"])
+    assert "critical: what its host told can't be shown" in text
+
+
+def test_a_time_that_no_calendar_has(told, tmp_path):
+    far = {**told, "next": {"backup": 10**30}, "offsite": {**told["offsite"], "at": 10**30}}
+    found, _ = page(tmp_path, given("far", far), given("trading", told))
+    assert "trading" in found.all("main")[0]["text"]
+
+
 def test_nothing_is_loaded(told, tmp_path):
     found, text = page(tmp_path, given("trading", told))
     assert not re.search(r"https?:|src=|url\(|@import|javascript:|//", text.replace("<!doctype html>", ""))
