@@ -76,17 +76,17 @@ EXAMPLES = r"""
 RETURN = r"""
 table:
   description: A line for each stack, the worst first.
-  returned: success
+  returned: always
   type: str
   sample: "STACK    VERDICT  NEWEST POINT\ntrading  ok       3.2 h\n1 stacks: 1 ok"
 verdicts:
   description: By host, C(critical), C(unreachable), C(unknown), C(warning) or C(ok).
-  returned: success
+  returned: always
   type: dict
   sample: {trading: ok}
 failures:
   description: By host, why the first three of these are what they are.
-  returned: success
+  returned: always
   type: dict
   sample: {trading: "point: there is no complete recovery point: run playbooks/backup.yml and see what it says"}
 """

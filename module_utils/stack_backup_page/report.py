@@ -39,7 +39,10 @@ _TOLD = (
 
 
 def report(params: dict[str, Any], check_mode: bool = False, now: Optional[float] = None) -> dict[str, Any]:
-    """Make it; the parameters are those of the module status_report. Raises BackupError when a file can't be written."""
+    """Make it; the parameters are those of the module status_report.
+
+    Raises BackupError, with the answer as details, when a file can't be written.
+    """
     now = time.time() if now is None else now
     stacks = fleet([_sound(item) for item in params["stacks"]])
     files: dict[tuple[str, str], Callable[[], str]] = {}
@@ -47,18 +50,21 @@ def report(params: dict[str, Any], check_mode: bool = False, now: Optional[float
         files["status_page", params["page"]] = lambda: page(stacks, now, params["title"])
     if params["json_file"]:
         files["status_json", params["json_file"]] = lambda: _data(stacks, now)
-    for (variable, name), text in files.items():
-        path = Path(name)
-        if not path.is_absolute():
-            raise BackupError(f"{variable} is {name!r}: give an absolute path")
-        if not check_mode:
-            _write(path, text(), variable)
-    return {
+    answer = {
         "changed": bool(files),
         "table": "\n".join(lines(stacks)),
         "verdicts": {stack.host: stack.verdict for stack in stacks},
         "failures": {stack.host: _failure(stack) for stack in stacks if stack.verdict in FAILS},
     }
+    errors = []
+    for (variable, name), text in files.items():
+        try:
+            _place(Path(name), text, variable, check_mode)
+        except BackupError as error:
+            errors.append(str(error))
+    if errors:
+        raise BackupError(" | ".join(errors), **{**answer, "changed": len(errors) < len(files)})
+    return answer
 
 
 def _sound(given: dict[str, Any]) -> dict[str, Any]:
@@ -90,6 +96,13 @@ def _data(stacks: list[Stack], now: float) -> str:
         for stack in stacks
     ]
     return json.dumps({"format": _FORMAT, "at": int(now), "stacks": told}, separators=(",", ":")) + "\n"
+
+
+def _place(path: Path, text: Callable[[], str], variable: str, check_mode: bool) -> None:
+    if not path.is_absolute():
+        raise BackupError(f"{variable} is {str(path)!r}: give an absolute path")
+    if not check_mode:
+        _write(path, text(), variable)
 
 
 def _write(path: Path, text: str, variable: str) -> None:

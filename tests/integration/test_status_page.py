@@ -175,6 +175,13 @@ def test_check_mode_writes_no_file(fleet, tmp_path):
     assert not page.exists()
 
 
+def test_a_page_that_can_not_be_written_fails_the_run_after_the_table(fleet):
+    again = Fleet(fleet.folder, fleet.stack)
+    again.play("-e", "status_page=/proc/none/page.html", "--limit", "whole")
+    assert again.code == 2 and "1 stacks: 1 ok" in again.said
+    assert "/proc/none/page.html can't be written: No such file or directory: " in " ".join(again.said.split())
+
+
 def test_the_json_is_what_lies_on_disk(fleet):
     told = {item["host"]: item for item in json.loads(fleet.json.read_text())["stacks"]}
     assert set(told) == HOSTS

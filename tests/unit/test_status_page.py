@@ -422,6 +422,10 @@ def test_a_file_that_can_not_be(tmp_path):
         report(asked(given("one"), page=str(tmp_path / "file" / "page.html")))
     with pytest.raises(BackupError, match="can't be written: Is a directory"):
         report(asked(given("one"), page=str(tmp_path)))
+    with pytest.raises(BackupError, match="Is a directory.*all.json': give") as caught:
+        report(asked(given("one"), page=str(tmp_path), json_file="all.json"))
+    assert "one    ok" in caught.value.details["table"]  # which is shown all the same
+    assert caught.value.details["changed"] is False
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
