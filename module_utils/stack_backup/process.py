@@ -98,6 +98,17 @@ class Result:
         return "; ".join(lines[-3:]) or f"{self.argv[0]} ended with status {self.code} and said nothing"
 
 
+def _no_start(program: str, error: OSError) -> BackupError:
+    if isinstance(error, FileNotFoundError):
+        return BackupError(f"the program {program} is not on this host's PATH: install it")
+    if isinstance(error, BlockingIOError):
+        return BackupError(
+            f"the program {program} can't be started: {error.strerror}: "
+            "this host is at its limit of processes (ulimit -u, TasksMax): see what fills it"
+        )
+    return BackupError(f"the program {program} can't be started: {error.strerror}: mend its file or PATH")
+
+
 def _start(
     argv: Sequence[str],
     *,
@@ -115,10 +126,8 @@ def _start(
             start_new_session=True,
             pass_fds=holds,
         )
-    except FileNotFoundError:
-        raise BackupError(f"the program {argv[0]} is not on this host's PATH: install it") from None
     except OSError as error:
-        raise BackupError(f"the program {argv[0]} can't be started: {error.strerror}: mend its file or PATH") from None
+        raise _no_start(argv[0], error) from None
     with _live_lock:
         _live.add(proc)
     return proc
@@ -374,13 +383,16 @@ class Guard:
 
     def __init__(self, argv: Sequence[str], *, seconds: int) -> None:
         script = 'trap "" HUP INT TERM; t=$1; shift; timeout "$t" cat >/dev/null; exec "$@"'
-        self._proc = subprocess.Popen(
-            ["sh", "-c", script, "guard", str(seconds), *argv],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        try:
+            self._proc = subprocess.Popen(
+                ["sh", "-c", script, "guard", str(seconds), *argv],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise _no_start("sh", error) from None
         if self._proc.stdin is None:
             raise BackupError("the guard has no input")
         self.lifeline = self._proc.stdin.fileno()
