@@ -230,6 +230,7 @@ def test_nothing_is_wider_than_the_screen(shown, width):
 
 
 def test_what_is_touched_is_large_enough(shown):
+    shown.screen(1280, 844)  # where no line breaks
     heights = shown.js("[...document.querySelectorAll('summary')].map(e => e.getBoundingClientRect().height)")
     assert heights and min(heights) >= 44
     assert shown.js("parseFloat(getComputedStyle(document.body).fontSize)") >= 16

@@ -195,7 +195,9 @@ def test_tables_say_what_they_are(told, tmp_path):
     assert {element["scope"] for element in heads} == {"col"} and {element["scope"] for element in names} == {"row"}
     # On a phone rows are cards: each cell names its column itself.
     assert all(element["data-l"] and element["role"] == "cell" for element in found.all("td"))
+    # CSS that makes cards of rows would take their roles from them in some browsers.
     assert len(found.all("tr", role="row")) == len(found.all("tr"))
+    assert found.all("table", role="table") == tables
 
 
 def test_pictures_say_what_they_show(told, tmp_path, world):
