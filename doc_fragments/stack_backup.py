@@ -5,6 +5,23 @@ from __future__ import annotations
 import re
 from textwrap import indent
 
+_SIGNERS = r"""
+allowed_signers:
+  description:
+    - Who must have signed the backups that are used; without any, signatures are not looked at. Public keys, or lines of
+      an C(allowed_signers) file (ssh-keygen(1)), whose principals are names of stacks, or patterns of them.
+    - What is not signed, or not by them, is refused before anything reads it. Needs the program C(ssh-keygen).
+  type: list
+  elements: str
+  default: []
+"""
+_SIGN_KEY = r"""
+sign_key:
+  description:
+    - File on the host with the SSH private key that signs what is written. It has no passphrase, and nobody else reads it.
+      Needs the program C(ssh-keygen).
+  type: str
+"""
 _JOB = r"""
 stack:
   description: Name of the stack, as written into the manifests.
@@ -561,18 +578,19 @@ only:
 class ModuleDocFragment:
     """``extends_documentation_fragment: [stack_backup.job, …]``"""
 
-    JOB = _options(_JOB)
+    JOB = _options(_JOB, _SIGN_KEY, _SIGNERS)
     LIMITS = _options(_LIMITS)
     STORES = _options(_STORES)
     POINT_ID = _options(_ID)
-    CATALOG = _options(_CATALOG, _TIMEOUT)
+    CATALOG = _options(_CATALOG, _SIGNERS, _TIMEOUT)
     POINT = _options(_POINT)
     IDENTITY = _options(_IDENTITY)
-    OFFSITE = _options(_OFFSITE)
-    RETENTION = _options(_PRUNED, _RETENTION)
+    OFFSITE = _options(_OFFSITE, _SIGNERS)
+    SIGNERS = _options(_SIGNERS)
+    RETENTION = _options(_PRUNED, _RETENTION, _SIGN_KEY, _SIGNERS)
     OFFSITE_RETENTION = _options(_kept_by_none(_RETENTION))
     SMOKE = _options(_SMOKE)
-    CHECK = _options(_CHECK)
+    CHECK = _options(_CHECK, _SIGNERS)
     RESTORE = _options(_RESTORE, _IDENTITY)
     RESTORE_METHOD = _options(_METHOD)
     POSTGRES = _options(_STORE, _POSTGRES_LOGIN)

@@ -8,6 +8,8 @@ module: backup_info
 short_description: List the recovery points of a backup folder
 description:
   - Reads the catalog, and tells what is wrong in it. Reads manifests and sizes, not the data.
+extends_documentation_fragment:
+  - stack_backup.signers
 options:
   backup_dir:
     description: Folder of the backups.
@@ -47,7 +49,7 @@ latest:
   type: str
   sample: 20261124-021500
 problems:
-  description: What is half-written, orphaned, damaged or foreign.
+  description: What is half-written, orphaned, damaged, foreign, not signed as it should be, or missing.
   returned: success
   type: list
   elements: dict

@@ -15,6 +15,8 @@ description:
     C(s3:GetBucketPolicyStatus), C(s3:GetEncryptionConfiguration), C(s3:GetObjectRetention)), or the endpoint does
     not know, is told as C(unknown) with the reason, and fails nothing.
   - Reads the listing and the manifests; of the newest whole point also what the bucket keeps of each object.
+extends_documentation_fragment:
+  - stack_backup.signers
 options:
   stack:
     description: Name of the stack; backups of another one are reported as foreign.

@@ -33,6 +33,7 @@ class World:
         self.cron.write_text(CRON)
         os.utime(self.cron, (self.now - 30 * DAY,) * 2)
         self.more = {}
+        self.key = None  # what signs, as backup_sign_key does
 
     def publish(self, when, store, size=10000, stores=tuple(STORES), **point):
         partial = Partial(self.backups, store, STORES[store], point_id(when))
@@ -49,7 +50,7 @@ class World:
             "pin": {"at": iso(when)},
             "seconds": {"total": 1.5},
         }
-        return partial.publish(manifest)
+        return partial.publish(manifest, self.key)
 
     def point(self, when, size=10000):
         return {store: self.publish(when, store, size) for store in STORES}

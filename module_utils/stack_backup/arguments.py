@@ -31,7 +31,9 @@ __all__ = [
 
 Spec = dict[str, Any]
 
-_CATALOG: Spec = {"backup_dir": {"type": "str", "required": True}, "stack": {"type": "str"}}
+_SIGNERS: Spec = {"allowed_signers": {"type": "list", "elements": "str", "default": []}}
+_SIGN: Spec = {"sign_key": {"type": "str", "no_log": False}, **_SIGNERS}
+_CATALOG: Spec = {"backup_dir": {"type": "str", "required": True}, "stack": {"type": "str"}, **_SIGNERS}
 _TIMEOUT: Spec = {"timeout": {"type": "float", "default": 14400.0}}
 _IDENTITY: Spec = {"age_identity": {"type": "str", "no_log": True}, "age_identity_file": {"type": "str"}}
 _JOB: Spec = {
@@ -41,6 +43,7 @@ _JOB: Spec = {
     "compose_files": {"type": "list", "elements": "str", "default": []},
     "project_name": {"type": "str"},
     "age_recipients": {"type": "list", "elements": "str", "default": []},
+    **_SIGN,
     **_TIMEOUT,
 }
 _STORE: Spec = {
@@ -147,6 +150,7 @@ _OFFSITE: Spec = {
     "bwlimit": {"type": "str"},
     "transfers": {"type": "int", "default": 4},
     "retries": {"type": "int", "default": 3},
+    **_SIGNERS,
     **_TIMEOUT,
 }
 
@@ -180,7 +184,7 @@ BACKUP_ADOPT: Spec = {
     "move": {"type": "bool", "default": False},
     **_MEMORY,
 }
-BACKUP_PRUNE: Spec = {
+_PRUNE: Spec = {
     "backup_dir": {"type": "str", "required": True},
     "stack": {"type": "str", "required": True},
     **{f"keep_{period}": {"type": "int", "default": 0} for period in ("last", "hourly")},
@@ -196,9 +200,11 @@ BACKUP_PRUNE: Spec = {
     "min_share": {"type": "float", "default": MIN_SHARE},
     "force": {"type": "bool", "default": False},
 }
+BACKUP_PRUNE: Spec = {**_PRUNE, **_SIGN}
 STACK_CHECK: Spec = {
     "stack": {"type": "str", "required": True},
     "backup_dir": {"type": "str", "required": True},
+    **_SIGNERS,
     "state_dir": {"type": "str"},
     "schedule_file": {"type": "str"},
     "jobs": {"type": "dict", "default": {"backup": 26, "prune": 26, "verify": 192}},
@@ -278,7 +284,7 @@ OFFSITE_FETCH: Spec = {
 }
 OFFSITE_PRUNE: Spec = {
     **_OFFSITE,
-    **BACKUP_PRUNE,
+    **_PRUNE,
     **{f"keep_{period}": {"type": "int", "default": 0} for period in ("daily", "weekly", "monthly")},
 }
 OFFSITE_INFO: Spec = {
@@ -292,6 +298,7 @@ OFFSITE_INFO: Spec = {
     "profile": {"type": "str"},
     "ca_bundle": {"type": "str"},
     "download": {"type": "str", "choices": ["none", "newest", "all"], "default": "none"},
+    **_SIGNERS,
     "max_age_hours": {"type": "float", "default": 26.0},
     **_TIMEOUT,
 }

@@ -16,6 +16,8 @@ from typing import Any, Mapping, Optional, Sequence, Union
 from . import age
 from .errors import BackupError, Locked
 from .process import Deadline
+from .signing import SUFFIX as SIGNATURE
+from .signing import Key, signature_path
 
 __all__ = [
     "Lock",
@@ -23,12 +25,14 @@ __all__ = [
     "Slot",
     "check_backup_dir",
     "digest",
+    "encode",
     "free_bytes",
     "hand_over",
     "hand_over_tree",
     "manifest_path",
     "settle",
     "sync",
+    "write_file",
     "write_json",
 ]
 
@@ -126,16 +130,23 @@ def hand_over_tree(top: Path) -> None:
             hand_over(path, top.parent)
 
 
+def encode(data: Mapping[str, Any]) -> bytes:
+    """What a JSON file of ours holds."""
+    return f"{json.dumps(data, indent=1, sort_keys=True)}\n".encode()
+
+
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write or replace a JSON file, for its owner alone, so that a crash leaves the old one or the new one."""
+    """Write or replace a JSON file, as ``write_file``."""
+    write_file(path, encode(data))
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write or replace a small file, for its owner alone, so that a crash leaves the old one or the new one."""
     draft = path.with_name(f".{path.name}.new")
     draft.unlink(missing_ok=True)  # one that is left may be a pipe, or another name of a file elsewhere
-    with os.fdopen(
-        os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w", encoding="utf-8"
-    ) as file:
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
         hand_over(file.fileno(), path.parent)
-        json.dump(data, file, indent=1, sort_keys=True)
-        file.write("\n")
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
@@ -256,6 +267,7 @@ class Partial:
         self._names = [
             f"{self.stem}{ending}{more}" for ending in (SUFFIX[engine], ".globals.sql") for more in ("", age.SUFFIX)
         ]
+        self._names.append(f"{self.stem}.json{SIGNATURE}")
         self._sealings: dict[Path, age.Sealing] = {}
         self._manifest = manifest_path(backup_dir, store, point)
         self._placed: list[Path] = []  # renamed, but no backup yet: the manifest comes last
@@ -302,11 +314,13 @@ class Partial:
             raise self.explain(error) from None
         return sealed
 
-    def publish(self, manifest: dict[str, Any]) -> Path:
-        """Rename the files to their names, then write the manifest: from then on it is a backup."""
+    def publish(self, manifest: dict[str, Any], key: Optional[Key] = None) -> Path:
+        """Rename the files to their names, then the manifest: from then on it is a backup. ``key`` signs it first."""
         try:
-            draft = self.folder / self._manifest.name
-            write_json(draft, manifest)
+            draft, content = self.folder / self._manifest.name, encode(manifest)
+            write_file(draft, content)
+            if key:
+                write_file(signature_path(draft), key.sign(content))
             for path in sorted(self.folder.iterdir(), key=lambda item: item == draft):
                 if path == draft:
                     sync(self.store_dir)  # the artifact's name is on disk before its manifest is

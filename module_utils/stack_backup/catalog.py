@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import calendar
 import gc
+import hashlib
 import os
 import re
 import stat
+import time
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Optional
 
-from . import age, content
-from .artifact import SUFFIX, check_backup_dir
+from . import age, chain, content
+from .artifact import SUFFIX, check_backup_dir, manifest_path
 from .errors import BackupError
 from .manifest import check_files, drill_of
 from .process import Deadline, Readable
+from .signing import LARGEST, Signers, signature_path, signers_of
+from .signing import SUFFIX as SIGNATURE
 from .stores import ID_PATTERN, NAME_PATTERN
 
 __all__ = [
     "FORMAT",
+    "UNTRUSTED",
     "Backup",
     "Catalog",
     "Folder",
@@ -33,12 +39,16 @@ __all__ = [
 ]
 
 FORMAT = 1
+UNTRUSTED = ("untrusted", "removed", "unchained")  # the problems that signatures and the chain show
 _HEAD = 64 * 1024
 _ROLES = 128 * 1024 * 1024  # bytes: half a million roles
 _STEM = rf"(?P<store>.+)-(?P<point>{ID_PATTERN.pattern})"
 _ARTIFACT = "|".join(map(re.escape, (*SUFFIX.values(), ".globals.sql")))
 # Every name that this program writes into a store's folder; hidden ones are a draft of write_json and a removal's mark.
-_FILE = re.compile(rf"{_STEM}(?P<rest>\.partial|(?:\.verified)?\.json|(?:{_ARTIFACT})(?:{re.escape(age.SUFFIX)})?)")
+_FILE = re.compile(
+    rf"{_STEM}(?P<rest>\.partial|(?:\.verified)?\.json|\.json{re.escape(SIGNATURE)}"
+    rf"|(?:{_ARTIFACT})(?:{re.escape(age.SUFFIX)})?)"
+)
 _DATA = re.compile(rf"{_STEM}(?:{_ARTIFACT})(?:{re.escape(age.SUFFIX)})?")
 _HIDDEN = re.compile(rf"\.{_STEM}(?P<rest>(?:\.verified)?\.json\.new|\.json\.removed)")
 
@@ -53,6 +63,7 @@ class Backup:
     manifest: dict[str, Any]
     verified: Optional[dict[str, Any]] = None  # what the last drill of it found
     identity: Optional[age.Identity] = field(default=None, repr=False)  # what decrypts it, where that is known
+    signature: Optional[int] = None  # bytes of the manifest's signature, where one lies beside it
 
     @property
     def encrypted(self) -> bool:
@@ -137,6 +148,7 @@ class Backup:
             "size": artifact["size"],
             "sha256": artifact["sha256"],
             "encrypted": self.encrypted,
+            "signed": self.signature is not None,
             "pinned_at": self.manifest["pin"]["at"],
             "seconds": self.manifest["seconds"]["total"],
             "verified": self.verified,
@@ -155,6 +167,11 @@ class Catalog:
     unreadable: dict[str, str] = field(default_factory=dict)
     leftovers: dict[str, list[Path]] = field(default_factory=dict)
     begun: set[str] = field(default_factory=set)
+    # Where signatures are asked for: backups without a good one, which are in nothing else here; sha256 of every
+    # manifest, by point and store; and the chain, where it can be believed.
+    untrusted: dict[str, dict[str, Backup]] = field(default_factory=dict)
+    manifests: dict[str, dict[str, str]] = field(default_factory=dict)
+    chain: Optional[chain.Chain] = None
 
     def known(self, point: str) -> dict[str, Backup]:
         """The point's backups whose manifests can be read, whole or not."""
@@ -168,6 +185,8 @@ class Catalog:
         """Why the point does not count as a good one; empty when it does."""
         if point in self.unreadable:
             return self.unreadable[point]
+        if point in self.untrusted:
+            return f"store {', '.join(sorted(self.untrusted[point]))} is not signed by who may sign"
         known, whole = self.known(point), self.points.get(point, {})
         for store in sorted(self.asked(point) | set(known)):
             failed = next((backup.manifest["point"].get("failed") or {} for backup in known.values()), {})
@@ -181,8 +200,8 @@ class Catalog:
         return ""
 
     def complete(self, point: str) -> bool:
-        """Whether the point has every store that it was taken of."""
-        return self.asked(point) == set(self.points[point])
+        """Whether the point has every store that it was taken of, and nothing that is not signed as it should be."""
+        return self.asked(point) == set(self.points[point]) and point not in self.untrusted
 
     def safety(self, point: str) -> bool:
         """Whether a restore took the point of what it was about to replace."""
@@ -195,6 +214,10 @@ class Catalog:
         """
         if point == "latest":
             whole = [name for name in self.points if self.complete(name) and not self.safety(name)]
+            if not whole and self.untrusted:
+                raise BackupError(
+                    f"there is no recovery point that can be trusted; the newest: {self._distrust(max(self.untrusted))}"
+                )
             if not whole:
                 partly = [f"{name} has {', '.join(self.points[name])} only" for name in list(self.points)[-1:]]
                 raise BackupError(
@@ -203,6 +226,8 @@ class Catalog:
                     + "fetch one (-e restore_from=offsite), or, if nothing is lost, take one (playbooks/backup.yml)"
                 )
             return whole[-1]
+        if point in self.untrusted:
+            raise BackupError(self._distrust(point))
         if point not in self.points:
             raise BackupError(
                 f"there is no recovery point {point}: newest are {', '.join(list(self.points)[-3:]) or 'none'} "
@@ -210,12 +235,21 @@ class Catalog:
             )
         return point
 
+    def _distrust(self, point: str) -> str:
+        """Why a point of ``untrusted`` is not trusted."""
+        wrong = [
+            f"{item['path']}: {item['message']}"
+            for item in self.problems
+            if item["problem"] == "untrusted" and point in ids_in(item["path"])
+        ]
+        return f"recovery point {point}: {wrong[0]}"
+
     def passed_over(self, point: str) -> list[str]:
         """What is newer than a point and no choice: a person may want to know before they lose a day."""
         skipped = [
             f"the newer recovery point {name} is incomplete"
             for name in self.points
-            if name > point and not self.complete(name) and not self.safety(name)
+            if name > point and not self.complete(name) and not self.safety(name) and name not in self.untrusted
         ]
         skipped += [
             f"newer, and not usable: {item['path']}: {item['message']}"
@@ -257,7 +291,18 @@ class Folder:
 
     def text(self, path: Path) -> str:
         """A file's content. Raises OSError or ValueError."""
-        return content.read(path).decode("utf-8")
+        return self.content(path).decode("utf-8")
+
+    def content(self, path: Path) -> bytes:
+        """A file's content. Raises OSError."""
+        return content.read(path)
+
+    def small(self, path: Path, size: int) -> bytes:
+        """The content of a file of at most ``size`` bytes; none of a larger one, or of what is no file. Raises OSError."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            info = os.fstat(descriptor)
+            return file.read(size) if stat.S_ISREG(info.st_mode) and info.st_size <= size else b""
 
 
 def _kind(item: os.DirEntry[str]) -> str:
@@ -300,20 +345,25 @@ def _verified(where: Folder, path: Path) -> Optional[dict[str, Any]]:
     return drill_of(result)
 
 
+_Problem = Optional[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a catalog is read for."""
+
+    stack: Optional[str]
+    identity: Optional[age.Identity]
+    signers: Optional[Signers]
+
+
 def _load(
-    where: Folder,
-    path: Path,
-    kinds: Mapping[str, str],
-    store: str,
-    point: str,
-    stack: Optional[str],
-    identity: Optional[age.Identity],
-) -> tuple[Optional[Backup], Optional[dict[str, str]]]:
+    where: Folder, path: Path, text: bytes, kinds: Mapping[str, str], store: str, point: str, asked: _Asked
+) -> tuple[Optional[Backup], _Problem]:
     """The backup, when its manifest can be read, and its problem, when it has one."""
-    if kinds[path.name] != "file":
-        return None, _problem(path, "foreign", "not a file: not written by stack-backup")
+    stack = asked.stack
     try:
-        manifest = content.parse(where.text(path))
+        manifest = content.parse(text.decode("utf-8"))
         engine, artifact = manifest["engine"], manifest["artifact"]
         described = (manifest["store"], manifest["point"]["id"], artifact["name"])
         of_stack, made = manifest["stack"], manifest["format"]
@@ -323,8 +373,8 @@ def _load(
             program = encryption["program"]
             suffix += age.SUFFIX
         check_files(manifest)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return None, _problem(path, "damaged", f"the manifest can't be read: {type(error).__name__} {error}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return None, _unreadable(path, error)
     if made != FORMAT:
         return None, _problem(path, "foreign", f"the manifest is of format {made}, this program reads {FORMAT}")
     if stack is not None and of_stack != stack:
@@ -337,7 +387,10 @@ def _load(
         return None, _problem(path, "damaged", "the manifest tells of another backup than its name does")
     drilled = kinds.get(f"{store}-{point}.verified.json") == "file"
     verified = _verified(where, verified_path(path)) if drilled else None
-    backup = Backup(store, point, path.with_name(described[2]), manifest, verified, identity)
+    signature = signature_path(path)
+    size = (where.sizes(signature) or {}).get(signature.name) if kinds.get(signature.name) == "file" else None
+    signed = size if size is not None and size <= LARGEST else None  # no signature is longer
+    backup = Backup(store, point, path.with_name(described[2]), manifest, verified, asked.identity, signed)
     for file, expected in backup.files().items():
         sizes = where.sizes(file)
         if sizes is None:
@@ -363,19 +416,45 @@ def _difference(sizes: dict[str, int], told: dict[str, Any]) -> str:
     return ""
 
 
-def read(backup_dir: Path, stack: Optional[str] = None, identity: Optional[age.Identity] = None) -> Catalog:
+def read(
+    backup_dir: Path,
+    stack: Optional[str] = None,
+    identity: Optional[age.Identity] = None,
+    signers: Optional[Signers] = None,
+) -> Catalog:
     """The catalog of a backup folder; with ``stack``, other stacks' backups are foreign.
 
-    ``identity``: what decrypts the backups that are encrypted.
+    ``identity``: what decrypts the backups that are encrypted. ``signers``: who must have signed them.
     """
     check_backup_dir(backup_dir, writable=False)
-    return read_of(Folder(backup_dir), stack, identity)
+    if signers is None:
+        return read_of(Folder(backup_dir), stack, identity)
+    before, _fault = chain.load(backup_dir, signers, stack)
+    found = read_of(Folder(backup_dir), stack, identity, signers)
+    after, fault = chain.load(backup_dir, signers, stack)
+    found.problems += [
+        _problem(manifest_path(backup_dir, store, point), "removed", what)
+        for point, store, what in chain.lost(before, after, found.manifests)
+    ]
+    if fault:
+        found.problems.append(_problem(chain.path_of(backup_dir), "untrusted", fault))
+    elif after:
+        found.chain = after
+    elif found.points:
+        text = "the chain of recovery points is missing, which shows when one is taken away: the next backup begins it anew"
+        found.problems.append(_problem(chain.path_of(backup_dir), "unchained", text))
+    return found
 
 
-def read_of(where: Folder, stack: Optional[str] = None, identity: Optional[age.Identity] = None) -> Catalog:
-    """As ``read``, of any place."""
+def read_of(
+    where: Folder,
+    stack: Optional[str] = None,
+    identity: Optional[age.Identity] = None,
+    signers: Optional[Signers] = None,
+) -> Catalog:
+    """As ``read``, of any place, which needs no chain."""
     with _uncollected():
-        return _read(where, stack, identity)
+        return _read(where, _Asked(stack, identity, signers))
 
 
 @contextmanager
@@ -390,8 +469,60 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _read(where: Folder, stack: Optional[str], identity: Optional[age.Identity]) -> Catalog:
+@dataclass(frozen=True)
+class _Manifest:
+    """What was read of one, for who signed it to be looked at."""
+
+    path: Path
+    content: bytes
+    signature: Optional[bytes]
+    backup: Backup
+    problem: _Problem
+
+    def fault(self, signers: Signers) -> str:
+        """Why it is not to be trusted; empty when it is."""
+        if self.signature is None:
+            fault = "it is not signed, as backup_allowed_signers asks for"
+        else:
+            fault = signers.fault(
+                self.content, self.signature, str(self.backup.manifest["stack"]), _seconds(self.backup.point)
+            )
+        return fault and (
+            f"{fault}: if you know who wrote it, such as for a backup from before signing, sign it (docs/signing.md), or "
+            "restore it this once with -e '{\"backup_allowed_signers\": []}'"
+        )
+
+
+def _seconds(point: str) -> Optional[float]:
+    try:
+        return float(calendar.timegm(time.strptime(point, "%Y%m%d-%H%M%S")))
+    except ValueError:
+        return None
+
+
+def _judge(catalog: Catalog, manifests: list[_Manifest], signers: Signers) -> None:
+    """Enter what was read, by who signed it: a program run for each, as many at once as there are processors."""
+    from concurrent.futures import ThreadPoolExecutor  # who asks for no signatures needs none of it
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for manifest, fault in zip(manifests, pool.map(lambda item: item.fault(signers), manifests)):
+            backup = manifest.backup
+            if fault:
+                catalog.untrusted.setdefault(backup.point, {})[backup.store] = backup
+                catalog.problems.append(_problem(manifest.path, "untrusted", fault))
+            else:
+                _enter(catalog, backup, manifest.problem)
+
+
+def _enter(catalog: Catalog, backup: Backup, problem: _Problem) -> None:
+    (catalog.broken if problem else catalog.points).setdefault(backup.point, {})[backup.store] = backup
+    if problem:
+        catalog.problems.append(problem)
+
+
+def _read(where: Folder, asked: _Asked) -> Catalog:
     catalog = Catalog()
+    manifests: list[_Manifest] = []
     for name, kind in sorted(where.kinds(where.root).items()):
         folder = where.root / name
         if name.startswith("."):
@@ -405,7 +536,9 @@ def _read(where: Folder, stack: Optional[str], identity: Optional[age.Identity])
             catalog.problems.append(_problem(folder, "damaged", f"the folder can't be read: {error.strerror}"))
             continue
         for file in sorted(kinds):
-            _place(catalog, where, folder, file, kinds, stack, identity)
+            _place(catalog, where, folder, file, kinds, asked, manifests)
+    if asked.signers:
+        _judge(catalog, manifests, asked.signers)
     catalog.points = {point: catalog.points[point] for point in sorted(catalog.points)}
     return catalog
 
@@ -416,10 +549,13 @@ def _place(
     folder: Path,
     file: str,
     kinds: Mapping[str, str],
-    stack: Optional[str],
-    identity: Optional[age.Identity],
+    asked: _Asked,
+    manifests: list[_Manifest],
 ) -> None:
-    """Enter one ``file`` of a store's folder, which has these ``kinds`` of things, into the catalog."""
+    """Enter one ``file`` of a store's folder, which has these ``kinds`` of things, into the catalog.
+
+    Where signatures are asked for, a backup goes into ``manifests`` first.
+    """
     match = _FILE.fullmatch(file) or _HIDDEN.fullmatch(file)
     if not match or match["store"] != folder.name:
         catalog.problems.append(_problem(folder / file, "foreign", "not written by stack-backup"))
@@ -430,13 +566,7 @@ def _place(
         return  # its manifest tells of it
     path = folder / file
     if rest == ".json":
-        backup, problem = _load(where, path, kinds, store, point, stack, identity)
-        if problem:
-            catalog.problems.append(problem)
-            if not backup and problem["problem"] == "damaged":
-                catalog.unreadable[point] = f"{path.name}: {problem['message']}"
-        if backup:
-            (catalog.broken if problem else catalog.points).setdefault(point, {})[store] = backup
+        _manifest(catalog, where, path, kinds, store, point, asked, manifests)
         return
     if rest == ".partial":
         problem = _problem(path, "half-written", "left by a backup that did not end")
@@ -455,9 +585,52 @@ def _place(
     catalog.problems.append(problem)
 
 
+def _manifest(
+    catalog: Catalog,
+    where: Folder,
+    path: Path,
+    kinds: Mapping[str, str],
+    store: str,
+    point: str,
+    asked: _Asked,
+    manifests: list[_Manifest],
+) -> None:
+    """As ``_place``, of a manifest. It is read once: what is verified is what is used."""
+    if kinds[path.name] != "file":
+        catalog.problems.append(_problem(path, "foreign", "not a file: not written by stack-backup"))
+        return
+    data, backup = b"", None
+    problem: _Problem
+    try:
+        data = where.content(path)
+        backup, problem = _load(where, path, data, kinds, store, point, asked)
+    except (OSError, ValueError) as error:
+        problem = _unreadable(path, error)
+    if asked.signers:
+        catalog.manifests.setdefault(point, {})[store] = hashlib.sha256(data).hexdigest()
+    if not backup and problem:
+        catalog.problems.append(problem)
+        if problem["problem"] == "damaged":
+            catalog.unreadable[point] = f"{path.name}: {problem['message']}"
+    elif backup and asked.signers:
+        signature = None
+        if backup.signature is not None:
+            try:
+                signature = where.small(signature_path(path), LARGEST)
+            except OSError:  # as good as none
+                pass
+        manifests.append(_Manifest(path, data, signature, backup, problem))
+    elif backup:
+        _enter(catalog, backup, problem)
+
+
+def _unreadable(path: Path, error: Exception) -> dict[str, str]:
+    return _problem(path, "damaged", f"the manifest can't be read: {type(error).__name__} {error}")
+
+
 def info(params: dict[str, Any]) -> dict[str, Any]:
     """The catalog as data; the parameters are those of the module backup_info."""
-    found = read(Path(params["backup_dir"]), params.get("stack"))
+    found = read(Path(params["backup_dir"]), params.get("stack"), signers=signers_of(params))
     points = [
         {"id": point, "complete": found.complete(point), "backups": [backup.report() for backup in backups.values()]}
         for point, backups in found.points.items()

@@ -148,7 +148,8 @@ def _run(stack: config.Config, job: str, asked: argparse.Namespace) -> int:
 
 
 def _catalog(stack: config.Config) -> dict[str, Any]:
-    found = catalog.info({"backup_dir": str(stack.backup_dir), "stack": stack.stack})
+    asked = {"backup_dir": str(stack.backup_dir), "stack": stack.stack, "allowed_signers": stack.allowed_signers}
+    found = catalog.info(asked)
     return {**found, "offsite": offsite.load(stack.backup_dir)}
 
 
@@ -164,8 +165,9 @@ def _list(stack: config.Config, as_json: bool) -> int:
 def _restore_help(stack: config.Config, point: str) -> int:
     from . import manual  # as _run
     from .manifest import require_whole
+    from .signing import signers_of
 
-    found = catalog.read(stack.backup_dir, stack.stack)
+    found = catalog.read(stack.backup_dir, stack.stack, signers=signers_of({"allowed_signers": stack.allowed_signers}))
     chosen = found.choose(point)
     for backup in found.points[chosen].values():
         require_whole(backup.manifest, backup.artifact)

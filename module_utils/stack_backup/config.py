@@ -46,6 +46,12 @@ class Config:
         return found
 
     @property
+    def allowed_signers(self) -> list[str]:
+        """Who must have signed the backups, as every job of the stack has it; nobody in particular when empty."""
+        every = (params for job in self.jobs.values() for _module, params in job)
+        return next((params["allowed_signers"] for params in every if params.get("allowed_signers")), [])
+
+    @property
     def check(self) -> Optional[dict[str, Any]]:
         """The parameters of its monitoring, if it has one."""
         return next((params for module, params in self.jobs.get("check", []) if module == "stack_check"), None)

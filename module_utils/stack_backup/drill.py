@@ -13,6 +13,7 @@ from .artifact import Lock, manifest_path, write_json
 from .containers import Docker
 from .errors import BackupError, Unsound
 from .process import Deadline, raise_on_signals
+from .signing import signers_of
 from .verify import image_of, prove, refuse_damaged
 
 __all__ = ["drill"]
@@ -29,7 +30,7 @@ def drill(params: dict[str, Any]) -> dict[str, Any]:
     docker = Docker(Deadline(float(params["timeout"])))
     with raise_on_signals(docker.deadline), Lock(backup_dir):
         docker.remove_leftovers(str(backup_dir))
-        found = catalog.read(backup_dir, params.get("stack"), identity_of(params))
+        found = catalog.read(backup_dir, params.get("stack"), identity_of(params), signers_of(params))
         refuse_damaged(found, params["point"])
         point = found.choose(params["point"])
         backups = [

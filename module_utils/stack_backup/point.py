@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import time
@@ -11,12 +12,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Optional, Sequence, Union
 
-from . import __version__, catalog, postgres, progress, redis
+from . import __version__, catalog, chain, postgres, progress, redis
 from .age import check_recipients
-from .artifact import Lock, Partial, Slot, check_backup_dir, free_bytes, uncache
+from .artifact import Lock, Partial, Slot, check_backup_dir, encode, free_bytes, uncache
 from .containers import Container, Docker, Project
 from .errors import BackupError, Contended
 from .process import Deadline, raise_on_signals
+from .signing import Key, key_of
 from .stores import ID_PATTERN, Store, parse_stores, select_stores
 
 __all__ = ["take", "take_safety"]
@@ -108,11 +110,20 @@ def _take(
     chosen = select_stores(stores, params.get("only") or [])
     project = Project(params.get("project_dir"), params.get("compose_files") or (), params.get("project_name"))
     recipients = check_recipients(params.get("age_recipients") or [], docker.deadline)
+    key = key_of(params)
     pauses = list(_PAUSES)
     retried: list[str] = []
     while True:
         point = _Point(
-            docker, params["stack"], Path(params["backup_dir"]), params.get("id"), stores, chosen, purpose, recipients
+            docker,
+            params["stack"],
+            Path(params["backup_dir"]),
+            params.get("id"),
+            stores,
+            chosen,
+            purpose,
+            recipients,
+            key,
         )
         try:
             again = bool(pauses) and docker.deadline.left() > pauses[0]
@@ -136,12 +147,14 @@ class _Point:
         chosen: list[Store],
         purpose: str,
         recipients: Sequence[str],
+        key: Optional[Key],
     ) -> None:
-        self._purpose, self._recipients = purpose, recipients
+        self._purpose, self._recipients, self._key = purpose, recipients, key
         self._docker, self._stack, self._dir = docker, stack, backup_dir
         self._omitted = [store.name for store in stores if store not in chosen]
         self._jobs = [_Job(store) for store in chosen]
         self._id = point or self._free_id()
+        self._manifests: dict[str, str] = {}  # of what was published, by store: sha256
         self._quiesced: list[str] = []
         self._quiesce_seconds = 0.0
         self._began = time.time()
@@ -281,8 +294,20 @@ class _Point:
             "quiesced": self._quiesced,
             "quiesce_seconds": self._quiesce_seconds,
         }
+        if good and self._key:
+            chain.begin(self._dir, self._stack, self._key, time.time())
         for job in good:
             job.attempt("publish", lambda job=job: self._publish_one(job, point))
+        if self._manifests and self._key:
+            self._chain(self._key)
+
+    def _chain(self, key: Key) -> None:
+        try:
+            chain.extend(self._dir, self._stack, key, time.time(), {self._id: self._manifests})
+        except BackupError as error:
+            raise BackupError(
+                f"recovery point {self._id} is there, but would not be missed if it went: {error}"
+            ) from None
 
     def _publish_one(self, job: _Job, point: dict[str, Any]) -> None:
         if job.source is None or job.partial is None or job.container is None:
@@ -322,8 +347,9 @@ class _Point:
         if told.get("globals"):
             encryption = job.partial.encryption(job.partial.globals)
             manifest["globals"] = {**told["globals"], "encryption": encryption, **job.sealed[told["globals"]["name"]]}
-        job.partial.publish(manifest)
+        job.partial.publish(manifest, self._key)
         job.partial = None
+        self._manifests[job.store.name] = hashlib.sha256(encode(manifest)).hexdigest()
 
     def _report(self, job: _Job) -> dict[str, Any]:
         backups = catalog.read(self._dir, self._stack).points.get(self._id, {})

@@ -15,10 +15,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Iterator
 
-from . import catalog, retention
+from . import catalog, chain, retention
 from .artifact import Lock, check_backup_dir, manifest_path
 from .errors import BackupError
 from .journal import needed, spent
+from .signing import key_of, signature_path, signers_of
 
 __all__ = ["diff", "prune"]
 
@@ -32,8 +33,9 @@ def prune(params: dict[str, Any], check_mode: bool = False) -> dict[str, Any]:
     policy = retention.Policy.parse(params)
     backup_dir = Path(params["backup_dir"])
     check_backup_dir(backup_dir)
+    key = key_of(params)
     with Lock(backup_dir), _opened(backup_dir) as root:
-        found = catalog.read(backup_dir, params["stack"])
+        found = catalog.read(backup_dir, params["stack"], signers=signers_of(params))
         now = datetime.now(timezone.utc)
         plan = retention.plan(retention.points_of(found, needed(backup_dir)), policy, now)
         removals = [_point(found, backup_dir, name, why) for name, why in plan.remove.items()]
@@ -46,6 +48,13 @@ def prune(params: dict[str, Any], check_mode: bool = False) -> dict[str, Any]:
         }
         if plan.held:
             raise plan.refusal(policy, **answer, **_told([], found))
+        if key and not check_mode:
+            whole = {
+                name: {store: found.manifests[name][store] for store in stores}
+                for name, stores in found.points.items()
+                if name in found.manifests
+            }
+            chain.extend(backup_dir, params["stack"], key, now.timestamp(), whole, plan.remove)
         removals += _leftovers(found, backup_dir, now)
         done: list[_Removal] = []
         for removal in removals:
@@ -161,7 +170,7 @@ def _point(found: catalog.Catalog, backup_dir: Path, name: str, why: str) -> _Re
     for store, backup in found.known(name).items():
         manifest = manifest_path(backup_dir, store, name)
         removal.manifests.append(manifest)
-        files = [*backup.files(), catalog.verified_path(manifest)]
+        files = [*backup.files(), catalog.verified_path(manifest), signature_path(manifest)]
         removal.files += [path for path in files if os.path.lexists(path) and not path.is_symlink()]
     if name in found.begun:
         for path in found.leftovers[name]:

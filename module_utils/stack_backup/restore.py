@@ -22,6 +22,7 @@ from .point import take_safety
 from .process import Deadline, raise_on_signals
 from .report import age_text
 from .services import Entry
+from .signing import key_of, signers_of
 from .site import Site, Target
 from .smoke import smoke
 from .stores import Store
@@ -147,7 +148,8 @@ class _Restore:
         recipients = check_recipients(self._params.get("age_recipients") or [], self._docker.deadline)
         if self._in_place:
             check_pair(recipients, identity, self._docker.deadline)
-        found = catalog.read(self._source, self._params.get("source_stack") or self._params["stack"], identity)
+        stack = self._params.get("source_stack") or self._params["stack"]
+        found = catalog.read(self._source, stack, identity, signers_of(self._params))
         asked = self._params["point"]
         if asked != "latest":
             refuse_damaged(found, asked)
@@ -164,6 +166,8 @@ class _Restore:
                 self._plans[store.name] = _NOTHING
             else:
                 self._plan(store)
+        if self._in_place or (self._params["safety_backup"] and any(plan["replaces"] for plan in self._plans.values())):
+            key_of(self._params)  # the safety backup's: said before anything is touched
         if self._site.absent:
             self._lacking = self._site.lacking()
         self._running = self._site.services.running()

@@ -156,11 +156,13 @@ class Plan:
 def points_of(found: Catalog, needed: Mapping[str, str]) -> list[Point]:
     """Every point of a catalog; ``needed``: by id, why a point stays whatever the rules say."""
     points = []
-    for name in sorted({*found.points, *found.broken, *found.unreadable, *found.begun}):
+    for name in sorted({*found.points, *found.broken, *found.unreadable, *found.untrusted, *found.begun}):
         whole = found.points.get(name, {})
         pinned = needed.get(name, "")
         if name in found.unreadable:
             pinned = f"it may not be ours, see what it is: {found.unreadable[name]}"
+        elif name in found.untrusted:
+            pinned = "it may not be ours, see what it is, then sign it or remove it by hand"
         points.append(
             Point(
                 id=name,

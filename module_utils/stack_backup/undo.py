@@ -15,6 +15,7 @@ from .journal import Journal, journals
 from .point import take_safety
 from .process import Deadline, ignore_signals
 from .services import Entry
+from .signing import signers_of
 from .site import Site
 from .stores import Store
 
@@ -67,8 +68,11 @@ def _refills(params: dict[str, Any], journal: Journal, deadline: Deadline) -> di
     names = [item["name"] for item in journal.data["stores"] if item["state"].get("method") == "in_place"]
     if not names or not journal.reached("switching"):
         return {}
-    points = catalog.read(Path(params["backup_dir"]), journal.data["stack"], identity_of(params)).points
-    backups = points.get(journal.data.get("safety_point") or "", {})
+    safety = journal.data.get("safety_point") or ""
+    read = catalog.read(Path(params["backup_dir"]), journal.data["stack"], identity_of(params), signers_of(params))
+    if safety in read.untrusted:
+        read.choose(safety)  # raises why
+    backups = read.points.get(safety, {})
     found = {name: backups[name] for name in names if name in backups}  # of what was not there, there is none
     for backup in found.values():
         if backup.encrypted:

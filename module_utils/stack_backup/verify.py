@@ -13,6 +13,7 @@ from .containers import Docker
 from .errors import ANOTHER, BackupError, NoImage, Unsound
 from .manifest import require_whole
 from .process import Deadline, raise_on_signals
+from .signing import signers_of
 
 __all__ = ["image_of", "prove", "refuse_damaged", "taken_with", "verify"]
 
@@ -26,7 +27,7 @@ def verify(params: dict[str, Any]) -> dict[str, Any]:
     Raises BackupError, with the report as details, when one is not good.
     """
     backup_dir = Path(params["backup_dir"])
-    found = catalog.read(backup_dir, params.get("stack"), identity_of(params))
+    found = catalog.read(backup_dir, params.get("stack"), identity_of(params), signers_of(params))
     point = params.get("point") or "latest"
     refuse_damaged(found, point)
     point = found.choose(point)

@@ -40,7 +40,7 @@ def _objects(told: Mapping[str, Any]) -> Iterator[Finding]:
         text = f"{item['key']}: {item['message']}"
         if item["problem"] == "foreign":
             foreign.append(text)
-        elif item["problem"] == "damaged" or item["key"].endswith(".json"):
+        elif item["problem"] in ("damaged", "untrusted") or item["key"].endswith(".json"):
             lost.append(text)
         else:
             left += 1

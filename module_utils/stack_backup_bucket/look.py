@@ -6,6 +6,7 @@ import time
 from typing import Any, Optional
 
 from ..stack_backup.monitor.check import worst
+from ..stack_backup.signing import signers_of
 from .bucket import Bucket
 from .findings import findings
 from .guards import NOT_TOLD, guards, retention
@@ -17,7 +18,7 @@ __all__ = ["look"]
 def look(params: dict[str, Any], now: Optional[float] = None) -> dict[str, Any]:
     """Look at everything; the parameters are those of the module offsite_info. Raises BackupError where it can't be read."""
     bucket = Bucket(params)
-    points = Points(bucket, str(params["stack"]))
+    points = Points(bucket, str(params["stack"]), signers_of(params))
     download = params["download"]
     if download == "all":
         for point in points.ids():

@@ -7,6 +7,7 @@ from typing import Any, Iterable, Optional
 
 from ..stack_backup.catalog import Backup, Catalog
 from ..stack_backup.offsite import picture
+from ..stack_backup.signing import Signers
 from .bucket import Bucket
 from .errors import Unreadable
 
@@ -23,8 +24,9 @@ def _listed(ways: Iterable[str]) -> str:
 class Points:
     """What a prefix holds. Raises BackupError where the bucket can't be read."""
 
-    def __init__(self, bucket: Bucket, stack: str) -> None:
-        self._bucket, self._stack = bucket, stack
+    def __init__(self, bucket: Bucket, stack: str, signers: Optional[Signers] = None) -> None:
+        """``signers``: who must have signed the manifests."""
+        self._bucket, self._stack, self._signers = bucket, stack, signers
         self._sizes = bucket.sizes()
         self._faults: dict[str, str] = {}  # what the catalog, which knows sizes only, does not see, by point
         self._compared: dict[str, str] = {}
@@ -58,9 +60,9 @@ class Points:
                 lost[name] = str(error)
                 return b""
 
-        names = picture.manifests(self._sizes)
+        names = [*picture.manifests(self._sizes), *(picture.signatures(self._sizes) if self._signers else [])]
         contents = dict(zip(names, self._bucket.side_by_side(content, names)))
-        found = picture.read(_ROOT, self._sizes, lambda name: contents.get(name, b""), self._stack)
+        found = picture.read(_ROOT, self._sizes, lambda name: contents.get(name, b""), self._stack, self._signers)
         for item in found.problems:
             name = str(Path(item["path"]).relative_to(_ROOT))
             self._problem(name, item["problem"], lost.get(name, item["message"]))
@@ -74,7 +76,8 @@ class Points:
 
     def ids(self) -> list[str]:
         """Every point with a manifest, oldest first."""
-        return sorted({*self._found.points, *self._found.broken, *self._found.unreadable})
+        found = self._found
+        return sorted({*found.points, *found.broken, *found.unreadable, *found.untrusted})
 
     def fault(self, point: str) -> str:
         """Why a point is not whole; empty when it is."""
@@ -88,7 +91,8 @@ class Points:
         """The objects of a whole point, manifests too."""
         backups = self._found.points[point].values()
         manifests = [f"{backup.store}/{backup.store}-{point}.json" for backup in backups]
-        return [name for backup in backups for name in picture.entries(backup)] + manifests
+        data = [name for backup in backups for name in (*picture.entries(backup), *picture.signature(backup))]
+        return data + manifests
 
     def compare(self, point: str, *, download: bool) -> None:
         """Compare sha256 of a point's objects: by reading them, or with those that the bucket keeps, where it does."""

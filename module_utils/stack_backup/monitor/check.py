@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 
+from ..catalog import UNTRUSTED
 from ..journal import FINAL
 from ..postgres.advisory import outdated
 from ..sizes import usual
@@ -204,6 +205,8 @@ def _catalog(facts: Facts, _params: Params) -> Iterator[Finding]:
             lost.append(text)
         elif kind == "foreign":
             foreign += 1
+        elif kind in UNTRUSTED:
+            continue  # as _signatures tells
         elif facts.now - facts.touched.get(item["path"], facts.now) > _SETTLED:
             (others if kind == "orphaned" else left).append(text)
     if lost:
@@ -218,6 +221,26 @@ def _catalog(facts: Facts, _params: Params) -> Iterator[Finding]:
     if not lost and not left and not others:
         more = f", beside {foreign} files of others" if foreign else ""
         yield _finding("catalog", OK, f"all {len(facts.catalog.points)} recovery points have their files{more}")
+
+
+def _signatures(facts: Facts, params: Params) -> Iterator[Finding]:
+    if facts.catalog is None or not params.get("allowed_signers"):
+        return
+    found: dict[str, list[str]] = {kind: [] for kind in UNTRUSTED}
+    for item in facts.catalog.problems:
+        if item["problem"] in found:
+            found[item["problem"]].append(f"{item['path']}: {item['message']}")
+    wrong = [*found["untrusted"], *found["removed"]]
+    if facts.set_back:
+        wrong.append(facts.set_back)
+    if wrong:
+        yield _finding("signatures", CRITICAL, _some(wrong))
+    elif found["unchained"]:
+        yield _finding("signatures", WARNING, _some(found["unchained"]))
+    else:
+        yield _finding(
+            "signatures", OK, f"all {len(facts.catalog.points)} recovery points are signed, and none is missing"
+        )
 
 
 def _digest(facts: Facts, _params: Params) -> Iterator[Finding]:
@@ -408,6 +431,7 @@ _CHECKS: dict[str, Callable[[Facts, Params], Iterator[Finding]]] = {
     "zone": _zone,
     "catalog": _catalog,
     "programs": _programs,
+    "signatures": _signatures,
     "digest": _digest,
     "size": _sizes,
     "drill": _drill,

@@ -15,6 +15,7 @@ from ..errors import BackupError
 from ..journal import Journal, journals
 from ..offsite import state as offsite
 from ..record import is_record
+from ..signing import signers_of
 from ..stores import ID_PATTERN
 
 __all__ = ["FUTURE", "Facts", "epoch", "gather", "point_time", "schedule_file", "state_dir"]
@@ -83,6 +84,7 @@ class Facts:
     journal_error: str = ""
     digests: dict[str, dict[str, Any]] = field(default_factory=dict)  # of monitor.sample, by path
     growth: Optional[float] = None  # bytes per second
+    set_back: str = ""  # what shows that the folder is as it was before
     offsite: dict[str, Any] = field(default_factory=dict)  # of offsite.state; empty where there is no remote
     undelivered: dict[str, dict[str, Any]] = field(default_factory=dict)  # alert channels that failed, by name
     state_error: str = ""
@@ -105,7 +107,7 @@ def gather(params: dict[str, Any], now: float) -> Facts:
     """Read everything that a check looks at."""
     facts = Facts(now)
     backup_dir = Path(params["backup_dir"])
-    _catalog(facts, backup_dir, params["stack"])
+    _catalog(facts, backup_dir, params)
     if not facts.folder_error:
         try:
             disk = os.statvfs(backup_dir)
@@ -138,9 +140,9 @@ def _twice(read: Callable[[], _T]) -> _T:
         return read()
 
 
-def _catalog(facts: Facts, backup_dir: Path, stack: str) -> None:
+def _catalog(facts: Facts, backup_dir: Path, params: dict[str, Any]) -> None:
     def look() -> catalog.Catalog:
-        return catalog.read(backup_dir, stack)
+        return catalog.read(backup_dir, params["stack"], signers=signers_of(params))
 
     try:
         found = _twice(look)

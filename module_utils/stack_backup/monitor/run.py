@@ -12,7 +12,7 @@ from .check import UNKNOWN, WARNING, findings, worst
 from .facts import Facts, epoch, gather, state_dir
 from .sample import sample
 from .send import side_by_side
-from .state import CHECK, growth, load, load_alerts, locked, remember_size, save, save_alerts
+from .state import CHECK, growth, load, load_alerts, locked, remember_chain, remember_size, save, save_alerts
 
 __all__ = ["check", "job_ended", "job_started"]
 
@@ -70,6 +70,7 @@ class _Check:
         """Read some backups, and remember how far that came."""
         memory, found = load(self._folder, CHECK), self._facts.catalog
         try:
+            self._facts.set_back = remember_chain(memory, self._now, found.chain if found else None)
             if found is not None and not self._check_mode:
                 sample(found, memory, int(self._params["digest_bytes"]), self._now)
                 backups = [backup for stores in found.points.values() for backup in stores.values()]

@@ -11,9 +11,20 @@ from typing import Any, Iterator, Optional
 
 from .. import content
 from ..artifact import hand_over, write_json
+from ..chain import KEPT_LOST, Chain
 from ..kinds import Kind, mapping, named, seconds, text
 
-__all__ = ["CHECK", "growth", "load", "load_alerts", "locked", "remember_size", "save", "save_alerts"]
+__all__ = [
+    "CHECK",
+    "growth",
+    "load",
+    "load_alerts",
+    "locked",
+    "remember_chain",
+    "remember_size",
+    "save",
+    "save_alerts",
+]
 
 _ALERTS = "monitor-alerts.json"  # what was told whom and when
 CHECK = "monitor-check.json"  # where the digests' sample is, and how the catalog grew
@@ -127,6 +138,29 @@ def remember_size(memory: dict[str, Any], now: float, size: int) -> None:
     if not history or now - history[-1][0] >= _EVERY:
         history.append([now, size])
     memory["history"] = history[-_KEPT:]
+
+
+def remember_chain(memory: dict[str, Any], now: float, chain: Optional[Chain]) -> str:
+    """Note the chain as it is; that it does not follow the one that was noted, for as long as what is lost is told of.
+
+    The memory is not in the backup folder: who sets that back, chain and all, does not set this back.
+    """
+    if chain is None:
+        return ""
+    known = memory.get("chain") or {"serial": 0, "digest": chain.digest, "broken": None}
+    broken = known["broken"]
+    if not chain.follows(known["digest"], known["serial"]):
+        broken = {"from": known["serial"], "to": chain.serial, "at": now}
+    if broken and now - broken["at"] > KEPT_LOST:
+        broken = None
+    memory["chain"] = {"serial": chain.serial, "digest": chain.digest, "broken": broken}
+    if not broken:
+        return ""
+    return (
+        f"the chain of recovery points, number {broken['to']}, does not follow the one that was here, number "
+        f"{broken['from']}: the backup folder was set back to an older state, or the chain was taken away: see who did, and "
+        "compare with the remote what is missing; this is told for a week"
+    )
 
 
 def growth(memory: dict[str, Any]) -> Optional[float]:

@@ -10,6 +10,8 @@ from .. import catalog, progress
 from ..artifact import manifest_path
 from ..errors import BackupError
 from ..process import Deadline, raise_on_signals
+from ..signing import SUFFIX as SIGNATURE
+from ..signing import signers_of
 from . import state
 from .rclone import Rclone
 from .remote import claim, files_of, refuse_foreign, survey
@@ -39,6 +41,7 @@ class _Copy:
     def __init__(self, params: dict[str, Any], deadline: Deadline, work: Path) -> None:
         self._params, self._work = params, work
         self._dir, self._stack = Path(params["backup_dir"]), str(params["stack"])
+        self._signers = signers_of(params)
         self._rclone = Rclone(params, deadline, work)
         self._state = state.load(self._dir, self._rclone.remote)
         self._left_to_download = int(params["download_bytes"])
@@ -49,9 +52,11 @@ class _Copy:
 
     def look(self) -> None:
         """See what is here and there. Raises BackupError where the remote is not what it was."""
-        self._remote = survey(self._rclone, self._work, state.folder(self._dir) / "manifests", self._stack)
+        self._remote = survey(
+            self._rclone, self._work, state.folder(self._dir) / "manifests", self._stack, self._signers
+        )
         refuse_foreign(self._remote)
-        self._local = catalog.read(self._dir, self._stack)
+        self._local = catalog.read(self._dir, self._stack, signers=self._signers)
         known = self._state["points"]
         if known and not self._remote.sizes:
             raise BackupError(
@@ -59,7 +64,8 @@ class _Copy:
                 f"mounted, its bucket the right one? To begin anew remove {state.folder(self._dir)}"
             )
         there = set(self._whole())
-        gone = sorted(known.keys() - self._remote.found.points.keys() - self._remote.found.broken.keys())
+        found = self._remote.found
+        gone = sorted(known.keys() - found.points.keys() - found.broken.keys() - found.untrusted.keys())
         if gone:
             self._notes.append(
                 f"{len(gone)} recovery points are gone from the remote, and not by stack-backup: {', '.join(gone[-3:])}"
@@ -116,8 +122,7 @@ class _Copy:
             for item in self._remote.found.problems
             if item["problem"] == "damaged"
             or (
-                item["problem"] == "orphaned"
-                and item["path"].endswith(".json")
+                (item["problem"] == "untrusted" or (item["problem"] == "orphaned" and item["path"].endswith(".json")))
                 and not set(catalog.ids_in(item["path"])) & set(self._copied)
             )
         ]
@@ -156,7 +161,7 @@ class _Copy:
 
     def _still_here(self, points: list[str]) -> list[str]:
         """Those that were not pruned meanwhile; a note tells of the others."""
-        now = catalog.read(self._dir, self._stack)
+        now = catalog.read(self._dir, self._stack, signers=self._signers)
         gone = [point for point in points if point not in now.points or not _good(now, point)]
         self._notes += [f"recovery point {point} was pruned here while it was copied" for point in gone]
         return [point for point in points if point not in gone]
@@ -230,6 +235,10 @@ class _Copy:
         whole.sort(key=lambda point: known.get(point, {}).get("checked", 0.0))
         for point in whole[: int(self._params["check_points"])]:
             files = {name: size for backup in self._backups(point) for name, size in files_of(backup).items()}
+            # What was copied before it was signed has no signature there.
+            files = {
+                name: size for name, size in files.items() if name in self._remote.sizes or not name.endswith(SIGNATURE)
+            }
             files.update(dict.fromkeys(map(self._manifest, self._backups(point)), 0))
             try:
                 self._prove(files, listed=True)

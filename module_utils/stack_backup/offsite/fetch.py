@@ -19,9 +19,10 @@ from ..artifact import Lock, digest, free_bytes, hand_over, hand_over_tree, mani
 from ..choice import refuse_other_stack
 from ..errors import BackupError
 from ..process import Deadline, raise_on_signals
+from ..signing import signature_path, signers_of
 from ..verify import refuse_damaged
 from . import state
-from .picture import MARK
+from .picture import MARK, signature
 from .rclone import Rclone
 from .remote import files_of, survey
 
@@ -90,7 +91,7 @@ class _Fetch:
     def choose(self) -> None:
         """Choose the point by the catalog's rules. Raises BackupError where there is none that may be taken."""
         where = f"offsite_remote {self._rclone.remote}"
-        remote = survey(self._rclone, self._work, self._work / "cache")
+        remote = survey(self._rclone, self._work, self._work / "cache", signers=signers_of(self._params))
         self._source = self._owner(remote.stack, bool(remote.sizes))
         only, asked = self._params["only"], str(self._params["point"])
         problems = [
@@ -173,8 +174,13 @@ class _Fetch:
         for backup in self._backups.values():
             manifest = manifest_path(self._dir, backup.store, backup.point)
             known = {self._dir / item.name for item in self._items} | {manifest, catalog.verified_path(manifest)}
+            signed = signature_path(manifest)
+            if backup.signature is not None:
+                known.add(signed)
+                if os.path.lexists(signed) and not self._is_cached(signed):
+                    wrong.append(f"{signed} is another signature")
             stem = f"{backup.store}-{backup.point}."
-            if os.path.lexists(manifest) and not _same(manifest, backup.manifest):
+            if os.path.lexists(manifest) and not self._is_there(manifest, backup):
                 wrong.append(f"{manifest} tells of another backup")
             if manifest.parent.is_dir():
                 names = [path for path in manifest.parent.iterdir() if path.name.lstrip(".").startswith(stem)]
@@ -184,9 +190,28 @@ class _Fetch:
     def _whole(self) -> bool:
         """Whether the point is in its place already."""
         return all(self._at_hand.get(item.name) == self._target for item in self._items) and all(
-            _same(manifest_path(self._target, backup.store, backup.point), backup.manifest)
+            _same(manifest, backup.manifest) and (backup.signature is None or self._is_cached(signature_path(manifest)))
             for backup in self._backups.values()
+            for manifest in [manifest_path(self._target, backup.store, backup.point)]
         )
+
+    def _cached(self, name: str) -> Path:
+        """A manifest or its signature as the remote has it."""
+        return self._work / "cache" / name
+
+    def _is_cached(self, path: Path) -> bool:
+        """Whether a file here is as the remote has it."""
+        cached = self._cached(f"{path.parent.name}/{path.name}")
+        try:
+            return (
+                not path.is_symlink() and _size(path) == _size(cached) >= 0 and path.read_bytes() == cached.read_bytes()
+            )
+        except OSError:
+            return False
+
+    def _is_there(self, manifest: Path, backup: catalog.Backup) -> bool:
+        """Whether a manifest here is the remote's; of one that is signed every byte counts."""
+        return self._is_cached(manifest) if backup.signature is not None else _same(manifest, backup.manifest)
 
     # --- bring it -----------------------------------------------------------------------------------------------------
 
@@ -275,8 +300,7 @@ class _Fetch:
                 raise BackupError(f"{store} is a symbolic link: the folder of a store must be a folder")
             store.mkdir(mode=0o700, exist_ok=True)
             hand_over(store, self._target)
-            if not os.path.lexists(manifest_path(self._target, backup.store, backup.point)):
-                manifests.append(self._draft(backup))
+            manifests += [name for name in self._draft(backup) if not os.path.lexists(self._target / name)]
         for item in self._missing:
             self._rename(item.name)
         for name in manifests:
@@ -317,13 +341,15 @@ class _Fetch:
         sync(self._aside.parent)
         sync(self._dir)
 
-    def _draft(self, backup: catalog.Backup) -> str:
-        """The manifest, as the remote has it, among what arrived; its name."""
+    def _draft(self, backup: catalog.Backup) -> list[str]:
+        """The signature and the manifest, as the remote has them, among what arrived; their names, the manifest's last."""
         path = manifest_path(self._arriving, backup.store, backup.point)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         name = str(path.relative_to(self._arriving))
-        shutil.copyfile(self._work / "cache" / name, path)
-        return name
+        names = [*signature(backup), name]
+        for one in names:
+            shutil.copyfile(self._cached(one), self._arriving / one)
+        return names
 
     def answer(self) -> dict[str, Any]:
         """What was, or in check mode would be, fetched, and where it is."""

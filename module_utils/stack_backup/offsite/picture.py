@@ -8,9 +8,11 @@ from typing import Any, Callable, Mapping, Optional
 
 from .. import catalog, content
 from ..kinds import text
+from ..signing import LARGEST, Signers
+from ..signing import SUFFIX as SIGNATURE
 from ..stores import ID_PATTERN
 
-__all__ = ["MARK", "MARK_FORMAT", "entries", "manifests", "owner", "read"]
+__all__ = ["MARK", "MARK_FORMAT", "entries", "manifests", "owner", "read", "signature", "signatures"]
 
 MARK = "stack-backup.json"  # whose prefix it is
 MARK_FORMAT = 1
@@ -24,6 +26,18 @@ def manifests(sizes: Mapping[str, int]) -> list[str]:
     return [
         name for name, size in sizes.items() if _is_safe(name) and _MANIFEST.fullmatch(name) and size <= content.MOST
     ]
+
+
+def signatures(sizes: Mapping[str, int]) -> list[str]:
+    """The names that are signatures of manifests and worth reading."""
+    names = [name + SIGNATURE for name in manifests(sizes)]
+    return [name for name in names if sizes.get(name, LARGEST + 1) <= LARGEST]
+
+
+def signature(backup: catalog.Backup) -> dict[str, int]:
+    """The signature of a backup, where it has one, as a path below the folder of all backups, with its bytes."""
+    name = f"{backup.store}/{backup.store}-{backup.point}.json{SIGNATURE}"
+    return {} if backup.signature is None else {name: backup.signature}
 
 
 def owner(mark: bytes) -> str:
@@ -48,7 +62,7 @@ def entries(backup: catalog.Backup) -> dict[str, dict[str, Any]]:
 
 
 class _Listing(catalog.Folder):
-    """Names and sizes of a listing below a root that is not on disk; ``content``: a manifest's."""
+    """Names and sizes of a listing below a root that is not on disk; ``content``: that of a manifest or its signature."""
 
     def __init__(self, root: Path, sizes: Mapping[str, int], content: Callable[[str], bytes]) -> None:
         super().__init__(root)
@@ -80,16 +94,23 @@ class _Listing(catalog.Folder):
             return {path.name: self._sizes[path]}
         return {name: self._sizes[path / name] for name in self._inside[path]} if path in self._inside else None
 
-    def text(self, path: Path) -> str:
-        return self._content(str(path.relative_to(self.root))).decode("utf-8") if path in self._sizes else ""
+    def content(self, path: Path) -> bytes:
+        return self._content(str(path.relative_to(self.root))) if path in self._sizes else b""
+
+    def small(self, path: Path, size: int) -> bytes:
+        return self.content(path) if self._sizes.get(path, size + 1) <= size else b""
 
 
 def read(
-    root: Path, sizes: Mapping[str, int], content: Callable[[str], bytes], stack: Optional[str]
+    root: Path,
+    sizes: Mapping[str, int],
+    content: Callable[[str], bytes],
+    stack: Optional[str],
+    signers: Optional[Signers] = None,
 ) -> catalog.Catalog:
-    """The catalog of a listing, by paths below ``root``; ``content``: that of a manifest."""
+    """The catalog of a listing, by paths below ``root``; ``content``: that of a manifest or its signature."""
     listing = _Listing(root, sizes, content)
-    found = catalog.read_of(listing, stack)
+    found = catalog.read_of(listing, stack, signers=signers)
     found.problems += [
         {"path": f"{root}/{name}", "problem": "foreign", "message": "not written by stack-backup"}
         for name in listing.foreign(sizes)

@@ -15,6 +15,7 @@ from .. import catalog, retention
 from ..errors import BackupError
 from ..journal import needed
 from ..process import Deadline, raise_on_signals
+from ..signing import signature_path, signers_of
 from . import state
 from .picture import MARK
 from .rclone import Rclone
@@ -60,8 +61,9 @@ class _Prune:
         self._dir, self._stack = Path(params["backup_dir"]), str(params["stack"])
         self._rclone = rclone
         self._state = state.load(self._dir, rclone.remote)
-        self._local = catalog.read(self._dir, self._stack)
-        self._remote = survey(rclone, work, state.folder(self._dir) / "manifests", self._stack)
+        signers = signers_of(params)
+        self._local = catalog.read(self._dir, self._stack, signers=signers)
+        self._remote = survey(rclone, work, state.folder(self._dir) / "manifests", self._stack, signers)
         if not self._remote.stack:
             raise BackupError(
                 f"offsite_remote {rclone.remote} has no {MARK}, which says whose it is: nothing is removed there; "
@@ -92,8 +94,9 @@ class _Prune:
     def _point(self, name: str, why: str) -> _Removal:
         removal = _Removal(name, why)
         for store, backup in self._found.known(name).items():
-            removal.manifests += self._below([backup.artifact.parent / f"{store}-{name}.json"])
-            removal.files += self._below(backup.files())
+            manifest = backup.artifact.parent / f"{store}-{name}.json"
+            removal.manifests += self._below([manifest])
+            removal.files += self._below([*backup.files(), signature_path(manifest)])
         return removal
 
     def _leftovers(self, now: datetime) -> list[_Removal]:

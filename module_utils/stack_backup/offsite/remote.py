@@ -13,6 +13,7 @@ from typing import Optional, Sequence
 from .. import catalog, content
 from ..artifact import write_json
 from ..errors import BackupError
+from ..signing import Signers
 from ..stores import ID_PATTERN
 from . import picture
 from .picture import MARK, MARK_FORMAT
@@ -56,16 +57,22 @@ class Remote:
 
 def files_of(backup: catalog.Backup) -> dict[str, int]:
     """The files of a backup but for its manifest, as paths below the folder of all backups, with their bytes."""
-    return {name: int(entry["size"]) for name, entry in picture.entries(backup).items()}
+    return {
+        **{name: int(entry["size"]) for name, entry in picture.entries(backup).items()},
+        **picture.signature(backup),
+    }
 
 
-def survey(rclone: Rclone, work: Path, cache: Path, stack: Optional[str] = None) -> Remote:
+def survey(
+    rclone: Rclone, work: Path, cache: Path, stack: Optional[str] = None, signers: Optional[Signers] = None
+) -> Remote:
     """Look at the remote. Raises BackupError when the prefix is another stack's; ``stack`` None takes any.
 
-    ``work``: a temporary folder, ``cache``: where manifests are kept from one look to the next.
+    ``work``: a temporary folder, ``cache``: where manifests are kept from one look to the next. ``signers``: who must have
+    signed them.
     """
     remote = Remote(rclone, work / "remote", rclone.list())
-    _fetch(remote, work, cache, picture.manifests(remote.sizes))
+    _fetch(remote, work, cache, [*picture.manifests(remote.sizes), *picture.signatures(remote.sizes)])
     remote.stack = _owner(remote, work)
     if stack is not None and remote.stack not in ("", stack):
         raise BackupError(
@@ -79,7 +86,7 @@ def survey(rclone: Rclone, work: Path, cache: Path, stack: Optional[str] = None)
         except (OSError, ValueError):
             return b""
 
-    remote.found = picture.read(remote.picture, remote.sizes, manifest, remote.stack or stack)
+    remote.found = picture.read(remote.picture, remote.sizes, manifest, remote.stack or stack, signers)
     return remote
 
 
@@ -109,7 +116,7 @@ def claim(remote: Remote, work: Path, stack: str) -> None:
 def _fetch(remote: Remote, work: Path, cache: Path, manifests: list[str]) -> None:
     """Bring the cache up to the remote: what is new there comes, what is gone there goes."""
     cache.mkdir(mode=0o700, exist_ok=True)
-    known = {str(path.relative_to(cache)): path.stat().st_size for path in cache.glob("*/*.json")}
+    known = {str(path.relative_to(cache)): path.stat().st_size for path in cache.glob("*/*") if path.is_file()}
     for name in set(known) - set(manifests):
         (cache / name).unlink()
     missing = [name for name in manifests if known.get(name) != remote.sizes[name]]
