@@ -27,6 +27,14 @@ HOSTS = {
         {**REMOTE, "offsite_keep_dayly": 7},
         "offsite_keep_dayly is no variable of this project: did you mean offsite_keep_daily?",
     ),
+    "key": (
+        {"backup_sign_key": "/nowhere/key"},
+        "backup_sign_key is /nowhere/key: give the private key that signs the backups on key, a file of root's",
+    ),
+    "signers": (
+        {"backup_allowed_signers": ["ssh-ed25519 AAAA"]},
+        "backup_sign_key is not set, and backup_allowed_signers is",
+    ),
     "rclone": (
         {**REMOTE, "offsite_runner": "host"},
         "rclone does not run on rclone: install it (apt-get install rclone)",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible.cli.adhoc import AdHocCLI
 from ansible.cli.playbook import PlaybookCLI
 from ansible.cli.vault import VaultCLI
 from ansible.inventory.manager import InventoryManager
@@ -123,6 +124,24 @@ class Judge:
     def stack_backup(self, args):
         asked = cli._parser().parse_args([arg for arg in args if not arg.startswith(">")])
         assert getattr(asked, "job", "backup") in JOBS
+
+    def ssh_keygen(self, args):
+        """Makes a key, signs or verifies: the commands of docs/signing.md, which unit/test_signing.py runs."""
+        if "-Y" in args:
+            assert args[args.index("-Y") + 1] in ("sign", "verify") and args[args.index("-n") + 1] == "stack-backup"
+        else:
+            assert args[args.index("-t") + 1] == "ed25519" and args[args.index("-N") + 1] == ""
+
+    def find(self, args):
+        """Hands files to another command."""
+        assert args[-1] == "+"
+        self(args[args.index("-exec") + 1 : -1])
+
+    def ansible(self, args):
+        asked = parsed(AdHocCLI, args)
+        assert asked.args == "stacks" and all((ROOT / path).is_dir() for path in asked.inventory)
+        if asked.module_name.endswith(".command") and asked.module_args.startswith("ssh-keygen"):
+            self(shlex.split(asked.module_args))
 
     def ansible_vault(self, args):
         parsed(VaultCLI, args)

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 from stack_backup import catalog, retention, signing
@@ -353,3 +354,43 @@ def test_what_is_verified_is_what_is_used(world, monkeypatch):
     found = world.read()
     assert found.points[point_id(world.newest)]["redis"].manifest["seconds"]["total"] == 1.5
     assert len(read) == len(set(read)) >= 14
+
+
+def documented(begins):
+    """The command of docs/signing.md that begins so."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "signing.md").read_text()
+    return next(line.strip() for line in page.splitlines() if line.strip().startswith(begins))
+
+
+def test_the_commands_of_the_page_do_what_it_says(world, tmp_path):
+    """A key is made, what is there already is signed by it, and a signature is verified by hand."""
+    keys = tmp_path / "new"
+    keys.mkdir()
+
+    def run(command):
+        for there, here in (("/etc/stack-backup-keys", str(keys)), ("/srv/trading/backups", str(world.backups))):
+            command = command.replace(there, here)
+        return subprocess.run(["sh", "-c", command], cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True)
+
+    assert run(documented("ssh-keygen -t ed25519")).returncode == 0
+    for path in world.backups.glob("*/*.sig"):
+        path.unlink()
+    before = {path for path in world.backups.rglob("*") if path.is_file()}
+    assert run(documented("find ")).returncode == 0
+    new = {path for path in world.backups.rglob("*") if path.is_file()} - before
+    assert new == {signature_path(path) for path in world.backups.glob("[!.]*/*[0-9].json")} and len(new) == 14
+    public = (keys / "trading-a.pub").read_text()
+    assert world.read(allowed_signers=[f"shop {public}"]).untrusted == {}
+    path = world.manifest(world.newest, "redis")
+    (tmp_path / "allowed_signers").write_text(f"trading-a {public}")
+    by_hand = documented("ssh-keygen -Y verify").replace("redis-20261124-021500.json", str(path))
+    assert run(by_hand).returncode == 0
+    path.write_text(path.read_text() + " ")
+    assert run(by_hand).returncode != 0
+    # The keys of the page are keys.
+    page = (Path(__file__).resolve().parents[2] / "docs" / "signing.md").read_text()
+    listed = [line.strip()[2:] for line in page.splitlines() if line.strip().startswith("- trading-")]
+    assert len(listed) == 4 and signing.signers_of({"allowed_signers": listed})
+    for line in listed:
+        run_key = subprocess.run(["ssh-keygen", "-lf", "/dev/stdin"], input=line[line.index("ssh-") :].encode())
+        assert run_key.returncode == 0, line
