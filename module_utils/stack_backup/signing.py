@@ -6,6 +6,7 @@ signed or verified is the very bytes that are written or used: they go in by a p
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -47,12 +48,18 @@ def _deadline(params: Mapping[str, Any]) -> Deadline:
 
 
 class Signers:
-    """Who may sign the backups of a stack. Safe to use from several threads."""
+    """Who may sign the backups of a stack. Safe to use from several threads.
+
+    ``proven``: the names of the proofs that were made. Who looks again and again keeps them, where nobody else writes, and
+    gives them as ``known``: what was proven need not be proven again.
+    """
 
     def __init__(self, lines: Sequence[str], deadline: Deadline) -> None:
         """``lines``: as in an ``allowed_signers`` file; a principal is a stack's name or a pattern of it, ``*`` is any."""
         self.lines = tuple(lines)
         self._deadline = deadline
+        self.known: set[str] = set()
+        self.proven: set[str] = set()
 
     def fault(self, data: bytes, signature: bytes, stack: str, at: Optional[float]) -> str:
         """Why this is no signature of ``data`` by who may sign for ``stack``, then; empty when it is one.
@@ -61,6 +68,14 @@ class Signers:
         """
         if not stack.isprintable():
             return "it names no stack"
+        digests = [hashlib.sha256(part).hexdigest() for part in (data, signature)]
+        proof = hashlib.sha256(repr((digests, stack, at, self.lines)).encode()).hexdigest()
+        fault = "" if proof in self.known else self._fault(data, signature, stack, at)
+        if not fault:
+            self.proven.add(proof)
+        return fault
+
+    def _fault(self, data: bytes, signature: bytes, stack: str, at: Optional[float]) -> str:
         # verify-time is the host's local time: ssh-keygen(1) before OpenSSH 9.1 takes no other.
         when = time.strftime("%Y%m%d%H%M%S", time.localtime(at)) if at is not None else ""
         valid = (f"-Overify-time={when}",) if when and any("valid-" in line for line in self.lines) else ()

@@ -338,6 +338,32 @@ def test_all_points_that_are_older_than_signing_stay(world):
     assert world.wrong() == set()
 
 
+def test_a_check_proves_what_is_new_or_changed_and_no_more(world, monkeypatch):
+    runs, run = [], signing.run
+
+    def counted(argv, **given):
+        runs.append(argv[2])
+        return run(argv, **given)
+
+    monkeypatch.setattr(signing, "run", counted)
+    assert world.bad() == ({}, "") and len(runs) > 14
+    runs.clear()
+    assert world.bad() == ({}, "") and runs == []
+    world.point(world.now - HOUR)
+    runs.clear()
+    assert world.bad() == ({}, "") and runs.count("verify") in (3, 4)  # two manifests, and the chain
+    changed_fact(world, world.manifest(world.newest, "redis"))
+    assert world.bad()[0]["signatures"] == 2
+    assert world.bad()[0]["signatures"] == 2  # what is wrong is not remembered as well
+    unsigned(world, world.manifest(world.newest, "postgres"))
+    assert "postgres" in world.bad()[1]
+    # Another list of who may sign proves nothing of what this one did.
+    assert world.bad(allowed_signers=[f"other {world.pair.public}"])[0]["signatures"] == 2
+    memory_file = world.state / "monitor-check.json"
+    memory_file.write_text(json.dumps({"signatures": {"not": "a list"}}))
+    assert "signatures" in world.bad()[0]
+
+
 def test_what_is_verified_is_what_is_used(world, monkeypatch):
     """A manifest that is exchanged after it was read, for the moment of the look at its signature, changes nothing."""
     read, path = [], world.manifest(world.newest, "redis")

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Callable, Optional, TypeVar
+from typing import Any, Callable, Collection, Optional, TypeVar
 
 from .. import catalog, content, cron
 from ..errors import BackupError
@@ -84,6 +84,7 @@ class Facts:
     journal_error: str = ""
     digests: dict[str, dict[str, Any]] = field(default_factory=dict)  # of monitor.sample, by path
     growth: Optional[float] = None  # bytes per second
+    proofs: set[str] = field(default_factory=set)  # of signatures, see signing.Signers
     set_back: str = ""  # what shows that the folder is as it was before
     offsite: dict[str, Any] = field(default_factory=dict)  # of offsite.state; empty where there is no remote
     undelivered: dict[str, dict[str, Any]] = field(default_factory=dict)  # alert channels that failed, by name
@@ -103,9 +104,9 @@ class Facts:
         return self._points
 
 
-def gather(params: dict[str, Any], now: float) -> Facts:
-    """Read everything that a check looks at."""
-    facts = Facts(now)
+def gather(params: dict[str, Any], now: float, proofs: Collection[str] = ()) -> Facts:
+    """Read everything that a check looks at. ``proofs``: of the check before."""
+    facts = Facts(now, proofs=set(proofs))
     backup_dir = Path(params["backup_dir"])
     _catalog(facts, backup_dir, params)
     if not facts.folder_error:
@@ -142,7 +143,12 @@ def _twice(read: Callable[[], _T]) -> _T:
 
 def _catalog(facts: Facts, backup_dir: Path, params: dict[str, Any]) -> None:
     def look() -> catalog.Catalog:
-        return catalog.read(backup_dir, params["stack"], signers=signers_of(params))
+        signers = signers_of(params)
+        if signers:
+            signers.known = facts.proofs
+        found = catalog.read(backup_dir, params["stack"], signers=signers)
+        facts.proofs = signers.proven if signers else set()
+        return found
 
     try:
         found = _twice(look)

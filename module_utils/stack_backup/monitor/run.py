@@ -12,7 +12,18 @@ from .check import UNKNOWN, WARNING, findings, worst
 from .facts import Facts, epoch, gather, state_dir
 from .sample import sample
 from .send import side_by_side
-from .state import CHECK, growth, load, load_alerts, locked, remember_chain, remember_size, save, save_alerts
+from .state import (
+    CHECK,
+    growth,
+    known_proofs,
+    load,
+    load_alerts,
+    locked,
+    remember_chain,
+    remember_size,
+    save,
+    save_alerts,
+)
 
 __all__ = ["check", "job_ended", "job_started"]
 
@@ -63,7 +74,7 @@ class _Check:
 
     def _gather(self) -> None:
         self._told = load_alerts(self._folder)
-        self._facts = gather(self._params, self._now)
+        self._facts = gather(self._params, self._now, known_proofs(load(self._folder, CHECK)))
         self._facts.undelivered = self._told.get("failed", {})
 
     def _sample(self) -> None:
@@ -71,6 +82,7 @@ class _Check:
         memory, found = load(self._folder, CHECK), self._facts.catalog
         try:
             self._facts.set_back = remember_chain(memory, self._now, found.chain if found else None)
+            memory["signatures"] = sorted(self._facts.proofs)
             if found is not None and not self._check_mode:
                 sample(found, memory, int(self._params["digest_bytes"]), self._now)
                 backups = [backup for stores in found.points.values() for backup in stores.values()]

@@ -17,6 +17,7 @@ from ..kinds import Kind, mapping, named, seconds, text
 __all__ = [
     "CHECK",
     "growth",
+    "known_proofs",
     "load",
     "load_alerts",
     "locked",
@@ -138,6 +139,12 @@ def remember_size(memory: dict[str, Any], now: float, size: int) -> None:
     if not history or now - history[-1][0] >= _EVERY:
         history.append([now, size])
     memory["history"] = history[-_KEPT:]
+
+
+def known_proofs(memory: dict[str, Any]) -> list[str]:
+    """The proofs of signatures that were made; the memory is not in the backup folder, where somebody else may write."""
+    known = memory.get("signatures")
+    return [str(proof) for proof in known] if isinstance(known, list) else []
 
 
 def remember_chain(memory: dict[str, Any], now: float, chain: Optional[Chain]) -> str:
