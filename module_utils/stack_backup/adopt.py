@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shutil
@@ -11,23 +12,25 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Iterator, Optional, Sequence
 
-from . import __version__, catalog, postgres, progress, redis
+from . import __version__, catalog, chain, postgres, progress, redis
 from .age import check_recipients
 from .artifact import (
     Lock,
     Partial,
     check_backup_dir,
     digest,
+    encode,
     free_bytes,
     hand_over_tree,
     manifest_path,
     settle,
     sync,
-    write_json,
+    write_file,
 )
 from .containers import Docker
 from .errors import BackupError
 from .process import Deadline, raise_on_signals, run
+from .signing import key_of, signature_path, signers_of
 from .site import Site
 from .stores import ID_PATTERN, Store, parse_stores
 
@@ -86,7 +89,8 @@ class _Adoption:
         self._recipients = check_recipients(params.get("age_recipients") or [], docker.deadline)
         self._site = Site(docker, params, running=False, absent=True)
         self._names = [store.name for store in parse_stores(params["stores"])]
-        self._catalog = catalog.read(self._dir, params["stack"])
+        self._key = key_of(params)
+        self._catalog = catalog.read(self._dir, params["stack"], signers=signers_of(params))
         self._refused: dict[str, str] = {}
         self._adopted: list[dict[str, Any]] = []
         self._there: list[str] = []
@@ -256,15 +260,21 @@ class _Adoption:
         }
         told.update(omitted=[], failed=failed, pin_distance_ms=round(spread, 3), quiesced=[], quiesce_seconds=0.0)
         stores = []
+        manifests: dict[str, str] = {}
+        if ready and self._key and not self._check_mode:
+            chain.begin(self._dir, self._params["stack"], self._key, time.time())
         for file, partial in ready:
             try:
                 if not self._check_mode:
-                    self._publish_one(file, partial, told, file.seconds + time.monotonic() - began)
+                    seconds = file.seconds + time.monotonic() - began
+                    manifests[file.store.name] = self._publish_one(file, partial, told, seconds)
                 stores.append({"store": file.store.name, "source": str(file.path), "size": file.sealed["size"]})
             except (BackupError, OSError) as error:
                 self._refuse(file.path, error)
                 if partial:
                     partial.discard()
+        if manifests and self._key:
+            chain.extend(self._dir, self._params["stack"], self._key, time.time(), {point: manifests})
         if stores:
             self._adopted.append({"id": point, "complete": not failed and len(stores) == len(group), "stores": stores})
 
@@ -328,19 +338,25 @@ class _Adoption:
             raise BackupError("changed while it was adopted: take it when nobody writes to it")
         file.sealed = sealed
 
-    def _publish_one(self, file: _File, partial: Optional[Partial], point: dict[str, Any], seconds: float) -> None:
+    def _publish_one(self, file: _File, partial: Optional[Partial], point: dict[str, Any], seconds: float) -> str:
+        """Publish it; the sha256 of its manifest."""
         final = self._place(file, point["id"])
         manifest = self._manifest(file, partial, point, seconds)
+        content = encode(manifest)
         if partial:
-            partial.publish(manifest)
+            partial.publish(manifest, self._key)
             if self._params["move"]:
                 shutil.rmtree(file.path) if file.path.is_dir() else file.path.unlink()
                 sync(file.path.parent)
-            return
-        settle([final])
-        hand_over_tree(final)
-        sync(final.parent)
-        write_json(manifest_path(self._dir, file.store.name, point["id"]), manifest)
+        else:
+            settle([final])
+            hand_over_tree(final)
+            sync(final.parent)
+            path = manifest_path(self._dir, file.store.name, point["id"])
+            if self._key:
+                write_file(signature_path(path), self._key.sign(content))
+            write_file(path, content)
+        return hashlib.sha256(content).hexdigest()
 
     def _manifest(
         self, file: _File, partial: Optional[Partial], point: dict[str, Any], seconds: float

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from conftest import PROJECT, answers, sh, until
-from stack_backup import adopt, arguments, catalog, cli, drill, restore, verify
+from stack_backup import adopt, arguments, catalog, cli, drill, restore, signing, verify
 from stack_backup.errors import BackupError
+
+from tests.signers import Pair
 
 PG, BARE, REDIS = (f"{PROJECT}-adopt-{name}" for name in ("pg", "bare", "redis"))
 STORES = [
@@ -118,6 +120,21 @@ def test_what_the_runbook_made_restores_after_the_data_is_lost(made, tmp_path):
     restore.restore(params(backups, arguments.STACK_RESTORE, confirm="shop", action="drop"))
     with pytest.raises(BackupError, match="no dump is in"):  # all that is there is in the catalog
         take(backups, backups)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_what_is_adopted_is_signed_as_what_is_made(made, tmp_path, in_place):
+    pair = Pair(tmp_path)
+    signed = {"sign_key": str(pair.file), "allowed_signers": [f"shop {pair.public}"]}
+    backups = tmp_path / "backups"
+    if in_place:
+        shutil.copytree(made[0], backups)
+    take(backups, backups if in_place else made[0], **signed)
+    found = catalog.read(backups, "shop", signers=signing.signers_of(signed))
+    assert found.problems == [] and found.choose("latest") == made[1]
+    assert found.chain.points == found.manifests and len(found.manifests[made[1]]) == 2
+    with pytest.raises(BackupError, match="backup_sign_key is not"):
+        take(backups, made[0], **{**signed, "sign_key": None})
 
 
 def test_a_server_that_lacks_the_roles_gets_them_without_a_login(made, tmp_path):
