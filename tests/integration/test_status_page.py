@@ -175,6 +175,13 @@ def test_check_mode_writes_no_file(fleet, tmp_path):
     assert not page.exists()
 
 
+def test_a_fleet_of_which_nobody_answers_has_its_table_too(fleet):
+    """Ansible itself ends a run with the play after which no host is left."""
+    again = Fleet(fleet.folder, fleet.stack)
+    again.play("--limit", "away")
+    assert again.code == 2 and "1 stacks: 1 unreachable" in again.said, again.said
+
+
 def test_a_page_that_can_not_be_written_fails_the_run_after_the_table(fleet):
     again = Fleet(fleet.folder, fleet.stack)
     again.play("-e", "status_page=/proc/none/page.html", "--limit", "whole")
