@@ -345,7 +345,8 @@ def test_status_shows_the_host_and_its_bucket(served, copied, backups, prefix, t
     inventory = {"stacks": {"hosts": {"here": host, "there": {**host, "offsite_info_bucket": ""}}}}
     code, said = status(inventory, tmp_path)
     found, table = said.split("PLAY [Tell of all of them")
-    here, there = re.findall(r"(?:here|there): [A-Z]+ .*?(?= here: | there: | PLAY )", f"{found} PLAY ")
+    parts = re.findall(r"\b(?:here|there): (?:ok|[A-Z]+) .*?(?= here: | there: | PLAY )", f"{found} PLAY ")
+    there, here = sorted(parts, key=lambda part: part.startswith("here: "))
     assert f"ok offsite_point: the newest whole recovery point at s3://{endpoints.BUCKET}/{prefix}/, {NEW}" in here
     assert "offsite_access: public access is unknown" in here and "there: " in there and "offsite_point" not in there
     assert code == 0 and "2 stacks: 1 warning, 1 ok" in table, said
