@@ -1,6 +1,7 @@
 """What is told of a stack's backups, against the files that there are."""
 
 import json
+import subprocess
 import time
 
 import pytest
@@ -178,6 +179,14 @@ def test_no_folder_no_schedule(world):
     assert (told["newest"], told["retention"], told["next"], told["points"]) == (None, None, {}, [])
     told = look(world)
     assert told["error"] == "" and told["newest"] is None and told["retention"]["supposed"]
+
+
+def test_points_that_nobody_signed_are_told_as_such(world, tmp_path):
+    world.well()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
+    told = look(world, allowed_signers=[(tmp_path / "key.pub").read_text().strip()])
+    assert told["newest"] is None and told["totals"]["complete"] == 0
+    assert all("is not signed by who may sign" in point["fault"] for point in told["points"]) and len(told["points"]) == 7
 
 
 def test_restores_and_their_downtime(world):
