@@ -29,9 +29,9 @@ def complete(spec: Mapping[str, Any], params: Any, where: str) -> dict[str, Any]
     """``params`` converted to the spec's types, with its defaults. Raises BackupError that names ``where`` and the option."""
     if not isinstance(params, dict):
         raise BackupError(f"{where}: parameters are a mapping, not {params!r}")
-    unknown = sorted(set(params) - set(spec))
+    unknown = sorted(set(params) - set(spec), key=str)
     if unknown:
-        raise BackupError(f"{where}: there is no parameter {unknown[0]}; known are {', '.join(sorted(spec))}")
+        raise BackupError(f"{where}: there is no parameter {unknown[0]}{_known(str(unknown[0]), spec)}")
     done: dict[str, Any] = {}
     for name, option in spec.items():
         value = params.get(name)
@@ -41,6 +41,13 @@ def complete(spec: Mapping[str, Any], params: Any, where: str) -> dict[str, Any]
             value = option.get("default")
         done[name] = value if value is None else _option(option, value, f"{where}: {name}")
     return done
+
+
+def _known(name: str, spec: Mapping[str, Any]) -> str:
+    from difflib import get_close_matches  # who reads what is right needs none of it
+
+    near = get_close_matches(name, spec, n=1, cutoff=0.75)
+    return f": did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(spec))}"
 
 
 def _option(option: Mapping[str, Any], value: Any, where: str) -> Any:

@@ -47,7 +47,12 @@ def test_what_is_accepted_becomes_what_ansible_makes_of_it(spec, params):
         (
             arguments.RECOVERY_POINT,
             {**POINT, "quiesced": []},
-            "there is no parameter quiesced; known are age_recipients, allowed_signers, backup_dir",
+            "there is no parameter quiesced: did you mean quiesce?",
+        ),
+        (
+            arguments.RECOVERY_POINT,
+            {**POINT, "colour": ""},
+            "no parameter colour; known are age_recipients, allowed_signers, backup_dir",
         ),
         (arguments.RECOVERY_POINT, {"stack": "s", "stores": [PG]}, "x: backup_dir is missing"),
         (arguments.RECOVERY_POINT, {**POINT, "timeout": "soon"}, "x: timeout is 'soon', must be of type float"),

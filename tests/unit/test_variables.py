@@ -72,6 +72,29 @@ def test_every_playbook_refuses_it_before_it_asks_the_host(tmp_path, playbook):
     assert "unreachable=0" in said and "Connection refused" not in said
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"stack_stores": [{"name": "p", "engine": "postgres", "service": "p", "databse": "shop"}]},
+            "stack_stores[0]: there is no parameter databse: did you mean database?",
+        ),
+        (
+            {"stack_stores": [{"name": "r", "engine": "redis", "service": "r", "database": "x"}]},
+            "store r: database is no option of a redis store",
+        ),
+        (
+            {"stack_health_checks": [{"url": "http://x", "jason": {}}]},
+            "stack_health_checks[0]: there is no parameter jason: did you mean json?",
+        ),
+        ({"stack_smoke_queries": [{"store": "redis"}]}, "stack_smoke_queries[0]: give one of sql, command"),
+    ],
+)
+def test_what_is_misspelt_within_a_list(tmp_path, given, said):
+    code, told = play(tmp_path, "backup.yml", **given)
+    assert code == 2 and said in told and "Connection refused" not in told, told
+
+
 def test_right_ones_and_those_that_are_meant_reach_the_host(tmp_path):
     allowed = {
         "backup_server": "b",
