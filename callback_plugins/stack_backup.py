@@ -66,11 +66,12 @@ class CallbackModule(Default):  # type: ignore[misc]
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """A summary as it is; else what changed, where no summary tells it."""
-        if self._whole or result.task.loop:
-            super().v2_runner_on_ok(result) if self._whole else None
-            return
-        self._handle_warnings_and_exception(result)
-        self._ok(result)
+        told = result.task.action not in C._ACTION_DEBUG or "msg" in result.result
+        if self._whole or not (told or result.task.loop):
+            super().v2_runner_on_ok(result)
+        elif not result.task.loop:
+            self._handle_warnings_and_exception(result)
+            self._ok(result)
 
     def v2_runner_item_on_ok(self, result: Any) -> None:
         """As ``v2_runner_on_ok``."""
@@ -81,7 +82,7 @@ class CallbackModule(Default):  # type: ignore[misc]
 
     def _ok(self, result: Any, item: str = "") -> None:
         if result.task.action in C._ACTION_DEBUG:
-            text = result.result.get("msg", "")
+            text = result.result.get("msg", [])
             for line in text if isinstance(text, list) else [text]:
                 self._display.display(str(line))
         elif result.result.get("changed") and "." in result.task.action:
@@ -111,7 +112,7 @@ class CallbackModule(Default):  # type: ignore[misc]
             return True
         if not isinstance(told.get("msg"), str) or any(told.get(name) for name in _RAW):
             return False
-        text = f"FAILED: [{self.host_label(result)}] {result.task.get_name()}: {told['msg']}"
+        text = f"fatal: [{self.host_label(result)}] {result.task.get_name()}: {told['msg']}"
         self._display.display(text, color=C.COLOR_ERROR, stderr=self.get_option("display_failed_stderr"))
         if ignored:
             self._display.display("...ignoring", color=C.COLOR_SKIP)

@@ -8,7 +8,7 @@ from test_variables import play
 def test_a_failure_is_told_once_and_what_did_nothing_not_at_all(tmp_path):
     code, said = play(tmp_path, "verify.yml", stack_stores=[])
     assert code == 2 and said.count("The inventory of shop is not whole") == 1, said
-    assert "FAILED: [shop] stack : Check what the inventory says of the stack: The inventory" in said
+    assert "fatal: [shop] stack : Check what the inventory says of the stack: The inventory" in said
     assert "TASK [" not in said and "skipping" not in said and "ok: [" not in said and "PLAY RECAP" in said
     code, said = play(tmp_path, "verify.yml", "-v", stack_stores=[])
     assert code == 2 and "TASK [stack : Check what the inventory says of the stack]" in said, said
@@ -16,7 +16,7 @@ def test_a_failure_is_told_once_and_what_did_nothing_not_at_all(tmp_path):
 
 def test_who_can_not_be_reached_is_told_with_the_reason(tmp_path):
     code, said = play(tmp_path, "verify.yml")
-    assert code == 4 and "FAILED: [shop] stack : Look for the folder of the backups: " in said, said
+    assert code == 4 and "fatal: [shop] stack : Look for the folder of the backups: " in said, said
     assert "Connection refused" in said and "unreachable=1" in said
 
 
