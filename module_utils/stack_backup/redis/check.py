@@ -82,6 +82,8 @@ def count(
         result = side.run(["sh", "-c", CHECK, "sh", f"{MOUNT}/{rdb.name}"])
     else:
         result = side.run(["sh", "-c", CHECK, "sh", "/dev/stdin"], feed=rdb)
+    if result.killed and memory:
+        raise BackupError(f"redis-check-rdb was killed on {name}: does it need more memory than {memory}?")
     if result.code:
         raise result.fault(f"redis-check-rdb refuses {name}: {refusal(result)}")
     return told(result.out)
