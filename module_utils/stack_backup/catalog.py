@@ -577,7 +577,7 @@ def _place(
     else:
         problem = _problem(path, "orphaned", "there is no manifest beside it")
     if kinds[file] == "other":
-        problem = _problem(path, "foreign", "a symbolic link: not written by stack-backup")
+        problem = _problem(path, "foreign", "a link, a pipe or a device: not written by stack-backup")
     else:
         catalog.leftovers.setdefault(point, []).append(path)
         if problem["problem"] == "half-removed":

@@ -15,7 +15,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 # The files of a dump in directory format; Source: pg_backup_directory.c, setFilePath() and its callers.
 _INNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@+-]*")  # never an option of docker
-_VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,9})*")
+_VERSION = re.compile(r"[0-9]{1,4}(\.[A-Za-z0-9.+-]*)?")
 _IDENTIFIER = r'(?:[a-z_][a-z0-9_$]*|"(?:[^"]|"")+")'
 _TABLE = re.compile(rf"{_IDENTIFIER}\.{_IDENTIFIER}")  # as format('%I.%I') writes it
 
