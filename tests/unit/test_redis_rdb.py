@@ -16,7 +16,7 @@ SAID = """[offset 0] Checking RDB file /x
 
 
 def test_what_redis_check_rdb_tells():
-    assert told(SAID) == {"keys": 7, "expires": 3, "already_expired": 1, "end": 182}
+    assert told(SAID) == {"keys": 7, "expires": 3, "already_expired": 1, "subexpires": 2, "end": 182}
     with pytest.raises(BackupError, match="does not say where"):
         told("[info] 7 keys read")
 

@@ -18,7 +18,7 @@ __all__ = ["CHECK", "check", "count", "count_of", "refusal", "told"]
 _NEWER = ("Can't handle RDB format version", "Wrong signature")
 _VERSION = '"$(command -v redis-server || command -v valkey-server)" --version'
 _END = re.compile(r"^\[offset ([0-9]{1,19})\] \\o/ RDB looks OK", re.MULTILINE)
-_COUNT = re.compile(r"^\[info\] ([0-9]{1,19}) (keys read|expires|already expired)", re.MULTILINE)
+_COUNT = re.compile(r"^\[info\] ([0-9]{1,19}) (keys read|expires|already expired|subexpires)", re.MULTILINE)
 CHECK = 'c=$(command -v redis-check-rdb || command -v valkey-check-rdb) && exec "$c" "$1"'
 
 
@@ -96,7 +96,7 @@ def refusal(result: Result) -> str:
 
 
 def told(out: str) -> dict[str, int]:
-    """What redis-check-rdb found: keys (all, those that expire, those that already had), and ``end``.
+    """What redis-check-rdb found: keys (all, those that expire, those that already had, hashes of which fields expire), ``end``.
 
     ``end`` is the offset behind the checksum, the last byte that belongs to the RDB. Source: redis-check-rdb.c, which
     prints what it has read of the file with each message.
@@ -110,5 +110,6 @@ def told(out: str) -> dict[str, int]:
         "keys": found.get("keys read", 0),
         "expires": found.get("expires", 0),
         "already_expired": found.get("already expired", 0),
+        "subexpires": found.get("subexpires", 0),  # Redis >= 7.4
         "end": int(end[1]),
     }

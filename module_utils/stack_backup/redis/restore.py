@@ -134,7 +134,7 @@ class Target:
             "save": not layout.aof,
             "databases": int(self._live.config("databases")),
             "memory": takes * 3 // 2 + _SCRATCH_EXTRA,
-            "file": {"keys": file["keys"], "expires": file["expires"]},
+            "file": {name: file[name] for name in ("keys", "expires", "subexpires")},
         }
         return {
             "state": state,
