@@ -186,7 +186,9 @@ def test_points_that_nobody_signed_are_told_as_such(world, tmp_path):
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
     told = look(world, allowed_signers=[(tmp_path / "key.pub").read_text().strip()])
     assert told["newest"] is None and told["totals"]["complete"] == 0
-    assert all("is not signed by who may sign" in point["fault"] for point in told["points"]) and len(told["points"]) == 7
+    assert (
+        all("is not signed by who may sign" in point["fault"] for point in told["points"]) and len(told["points"]) == 7
+    )
 
 
 def test_restores_and_their_downtime(world):
