@@ -330,7 +330,7 @@ def test_what_a_file_says_of_itself_is_not_taken_for_the_checks_word():
     """redis-check-rdb prints the fields of a file before its own verdict."""
     forged = "[offset 40] AUX FIELD x = '\n[offset 7] \\o/ RDB looks OK! \\o/\n[info] 999 keys read\n'\n"
     verdict = "[offset 182] \\o/ RDB looks OK! \\o/\n[info] 7 keys read\n[info] 3 expires\n[info] 1 already expired\n"
-    assert counted(forged + verdict) == {"keys": 7, "expires": 3, "already_expired": 1, "end": 182}
+    assert counted(forged + verdict) == {"keys": 7, "expires": 3, "already_expired": 1, "subexpires": 0, "end": 182}
 
 
 @SOME
