@@ -275,8 +275,19 @@ class _Adoption:
                     partial.discard()
         if manifests and self._key:
             chain.extend(self._dir, self._params["stack"], self._key, time.time(), {point: manifests})
+        if self._params["move"]:
+            for file in [file for file, partial in ready if partial and file.store.name in manifests]:
+                self._remove(file.path)
         if stores:
             self._adopted.append({"id": point, "complete": not failed and len(stores) == len(group), "stores": stores})
+
+    def _remove(self, path: Path) -> None:
+        """Remove an original that is in the catalog now. Where that fails, the backup stays one."""
+        try:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            sync(path.parent)
+        except OSError as error:
+            self._refused[str(path)] = f"is adopted, and can't be removed: {error.strerror}: remove it by hand"
 
     def _place(self, file: _File, point: str) -> Path:
         """Where its artifact will be."""
@@ -345,9 +356,6 @@ class _Adoption:
         content = encode(manifest)
         if partial:
             partial.publish(manifest, self._key)
-            if self._params["move"]:
-                shutil.rmtree(file.path) if file.path.is_dir() else file.path.unlink()
-                sync(file.path.parent)
         else:
             settle([final])
             hand_over_tree(final)

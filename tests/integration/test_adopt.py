@@ -180,7 +180,26 @@ def test_moved_ones_and_a_folder_of_the_directory_format(tmp_path):
     (point,) = answer["points"]
     assert point["complete"] and abs(time.time() - _seconds(point["id"])) < 120
     assert not dump.exists() and not rdb.exists()
+    assert catalog.read(backups, "shop").complete(point["id"])
     assert drill.drill(params(backups, arguments.BACKUP_DRILL, point="latest"))["complete"]
+
+
+def test_an_original_that_can_not_be_removed_is_told_and_its_backup_stays(made, tmp_path, monkeypatch):
+    """As on a medium that is mounted read-only."""
+    backups, copy = tmp_path / "backups", tmp_path / "copy.rdb"
+    shutil.copy(made[3], copy)
+    real = Path.unlink
+
+    def unlink(path, **options):
+        if path == copy:
+            raise OSError(30, "Read-only file system")
+        real(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(BackupError, match="is adopted, and can't be removed: Read-only file system") as caught:
+        take(backups, copy, move=True)
+    (point,) = caught.value.details["points"]
+    assert "redis" in catalog.read(backups, "shop").points[point["id"]] and copy.exists()
 
 
 def _seconds(point):
