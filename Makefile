@@ -6,11 +6,11 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_HOME := $(CURDIR)/.ansible
 unexport AWS_CA_BUNDLE
 
-.PHONY: help setup demo test bench bench-fleet docs lint unit integration molecule faults clean
+.PHONY: help setup demo test bench bench-fleet docs lint unit integration molecule coverage faults clean
 .NOTPARALLEL:
 help:
 	@sed -n 's/^# //p' Makefile
-	@echo 'make lint, unit, integration, molecule: the parts of make test, without setup.   make docs: write docs/reference.   make clean: remove the demo stack and caches.'
+	@echo 'make lint, unit, integration, molecule: the parts of make test, without setup.   make coverage: what unit and integration reach.   make docs: write docs/reference.   make clean: remove the demo stack and caches.'
 
 setup:
 	@scripts/setup/engine.sh
@@ -47,6 +47,14 @@ integration:
 	python -m pytest tests/integration -n 2 --dist loadfile || { test $$? = 1 && \
 	  python -m pytest tests/integration --last-failed --last-failed-no-failures none --exitfirst; }
 
+# Lines and branches of engine and modules, also where they run in processes of their own.
+coverage: setup
+	coverage erase
+	coverage run -m pytest tests/unit
+	coverage run -m pytest tests/integration -n 2 --dist loadfile
+	coverage combine --quiet
+	coverage report
+
 faults: setup
 	python -m tests.faults $(FAULTS)
 
@@ -55,4 +63,4 @@ molecule:
 
 clean:
 	-docker compose -p trading -f examples/trading/compose.yml down --volumes --remove-orphans
-	rm -rf .venv .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .ansible .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -99,7 +99,7 @@ fi
 compose_fits || install_compose
 # Programs that hosts, demo and tests call, each with its package.
 for need in age:age curl:curl openssl:openssl pgrep:procps ssh-keygen:openssh-client \
-  fincore:util-linux-extra mkfs.ext4:e2fsprogs lsblk:util-linux; do
+  fincore:util-linux-extra mkfs.ext4:e2fsprogs lsblk:util-linux ip:iproute2 iptables:iptables; do
   command -v "${need%%:*}" >/dev/null || apt_install "${need##*:}"
 done
 compose_fits || die "docker compose does not run or is too old: $compose_cure"
