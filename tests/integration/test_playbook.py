@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import yaml
-from conftest import PG, PROJECT, REDIS, sh
+from conftest import PG, PROJECT, REDIS, sh, until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,13 +93,24 @@ def test_a_batch_that_fails_as_a_whole_keeps_no_other_from_its_backup(stack, tmp
 
 
 def test_a_long_step_says_how_far_it_is_and_ends_as_always(stack, tmp_path):
-    """A locked table holds pg_dump up."""
-    locked = "begin; lock table orders in access exclusive mode; select pg_sleep(6)"
+    """A locked table holds pg_dump up, until a line was due."""
+    locked = "begin; lock table orders in access exclusive mode; select pg_sleep(90)"
     program = ["psql", "-U", "owner", "-d", "shop", "-c", locked]
     sh("docker", "exec", "--detach", "-e", "PGPASSWORD=secret", stack.name("pg17"), *program)
-    code, said = play(stack, tmp_path, {"good": {"stack_progress_seconds": 1.5}})
+    note = tmp_path / "good" / ".progress"
+
+    def let_go():
+        until(lambda: note.exists() and "postgres stream" in note.read_text(), 60)
+        time.sleep(4)
+        stack.sql("pg17", "select pg_terminate_backend(pid) from pg_stat_activity where query like 'begin; lock%'")
+
+    holder = threading.Thread(target=let_go)
+    holder.start()
+    store = {**PG, "lock_timeout": 80}
+    code, said = play(stack, tmp_path, {"good": {"stack_stores": [store, REDIS], "stack_progress_seconds": 1}})
+    holder.join()
     assert code == 0, said
-    lines = [line for line in said.splitlines() if line.startswith("good: 0:0")]
+    lines = [line for line in said.splitlines() if line.startswith("good: 0:")]
     assert lines and "postgres stream" in lines[-1] and "redis" in lines[-1], said
     assert stack.verify(tmp_path / "good")["complete"] and not (tmp_path / "good" / ".progress").exists()
     code, said = play(
