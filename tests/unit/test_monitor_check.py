@@ -107,6 +107,15 @@ def no_folder(world, _made):
     world.backups.rename(world.backups.with_name("away"))
 
 
+def open_folder(world, _made):
+    (world.backups / "redis").chmod(0o770)
+
+
+def open_dump(world, made):
+    made[-1]["redis"].parent.chmod(0o755)
+    made[-1]["redis"].chmod(0o644)
+
+
 FAULTS = [
     (never_ran, {"job_backup": 2}, "job backup never ran, though it is scheduled for 30 d: see that cron runs"),
     (failed, {"job_backup": 2}, "job backup failed 60 min ago: store postgres: no space left: free some"),
@@ -125,6 +134,8 @@ FAULTS = [
     (of_the_future, {"clock": 2}, "of the future: recovery point"),
     (interrupted_restore, {"restore": 2}, "was interrupted in phase switching: take it back with"),
     (unreadable_journal, {"restore": 2}, "then move the file away"),
+    (open_folder, {"access": 1}, "/backups/redis has mode 0770: chmod go-rwx"),
+    (open_dump, {"access": 1}, ".rdb has mode 0644: chmod go-rwx"),
     (no_folder, {"folder": 2}, "is missing: create it, or mount its disk"),
 ]
 
@@ -133,7 +144,7 @@ def test_all_is_well(world):
     world.well()
     answer = world.check()
     assert [item for item in answer["findings"] if item["status"]] == []
-    names = {"point", "job_backup", "job_prune", "job_verify", "catalog", "digest", "drill", "disk"}
+    names = {"point", "job_backup", "job_prune", "job_verify", "catalog", "digest", "drill", "disk", "access"}
     assert {item["check"] for item in answer["findings"]} == names | {"size_postgres", "size_redis"}
     assert (answer["status"], answer["changed"], answer["alerted"]) == (0, False, {})
 
@@ -144,6 +155,25 @@ def test_a_fault_is_caught_and_only_it(world, spoil, expected, message):
     bad, said = world.bad()
     assert bad == expected, said
     assert message in said
+
+
+def test_a_secret_that_others_can_read(world, tmp_path):
+    world.well()
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    email = {"to": ["a@example.com"], "password_file": str(secret)}
+    for mode, told in ((0o640, 1), (0o600, 0)):
+        secret.chmod(mode)
+        found = [item for item in world.check(email=email, check_mode=True)["findings"] if item["check"] == "access"]
+        assert [item["status"] for item in found] == [told], found
+    assert str(secret) not in found[0]["message"]
+
+
+def test_what_nobody_gets_to_may_be_open(world):
+    """A folder that is closed keeps its files, whatever their modes: a restore by cp may have changed these."""
+    made = world.well()
+    made[-1]["redis"].chmod(0o644)
+    assert world.bad()[0] == {}
 
 
 def test_nothing_was_ever_backed_up(world):
@@ -199,7 +229,7 @@ def mounted(folder, *options):
 
 @ROOT
 def test_a_disk_that_is_nearly_full(world):
-    with mounted(world.backups, "-t", "tmpfs", "-o", "size=400m", "tmpfs"):
+    with mounted(world.backups, "-t", "tmpfs", "-o", "size=400m,mode=700", "tmpfs"):
         world.well()
         assert world.bad()[0] == {}
         assert world.bad(min_free_share=0.999999)[0] == {"disk": 1}

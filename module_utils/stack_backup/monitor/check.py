@@ -377,6 +377,15 @@ def forecast_seconds(facts: Facts) -> Optional[float]:
     return facts.free / facts.growth
 
 
+def _access(facts: Facts, _params: Params) -> Iterator[Finding]:
+    if facts.free is None:
+        return
+    if facts.open:
+        yield _finding("access", WARNING, f"others can read or replace it: {_some(facts.open)}: chmod go-rwx")
+    else:
+        yield _finding("access", OK, "backups and secrets are their owner's alone")
+
+
 def _restore(facts: Facts, _params: Params) -> Iterator[Finding]:
     if facts.journal_error:
         yield _finding("restore", CRITICAL, facts.journal_error)
@@ -437,6 +446,7 @@ _CHECKS: dict[str, Callable[[Facts, Params], Iterator[Finding]]] = {
     "drill": _drill,
     "offsite": _offsite,
     "disk": _disk,
+    "access": _access,
     "restore": _restore,
     "clock": _clock,
     "state": _state,

@@ -17,6 +17,7 @@ from ..offsite import state as offsite
 from ..record import is_record
 from ..signing import signers_of
 from ..stores import ID_PATTERN
+from .access import open_to_others
 
 __all__ = ["FUTURE", "Facts", "epoch", "gather", "point_time", "schedule_file", "state_dir"]
 
@@ -80,6 +81,7 @@ class Facts:
     running: set[str] = field(default_factory=set)  # jobs whose process is alive
     free: Optional[int] = None
     total: int = 0
+    open: list[str] = field(default_factory=list)  # of access.open_to_others
     journals: list[Journal] = field(default_factory=list)
     journal_error: str = ""
     digests: dict[str, dict[str, Any]] = field(default_factory=dict)  # of monitor.sample, by path
@@ -115,6 +117,11 @@ def gather(params: dict[str, Any], now: float, proofs: Collection[str] = ()) -> 
             facts.free, facts.total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
         except OSError as error:
             facts.folder_error = f"the disk of {backup_dir} can't be looked at: {error.strerror}"
+    if not facts.folder_error:
+        try:
+            facts.open = _twice(lambda: open_to_others(backup_dir, params))
+        except OSError:  # a store's folder that can't be read: the catalog tells of it
+            pass
     try:
         facts.journals = journals(backup_dir)
     except BackupError as error:
