@@ -20,11 +20,12 @@ class Engine:
     @property
     def _start(self):
         places = " ".join(f"--{name}-root {self.folder / name}" for name in ("data", "exec"))
-        dockerd = f"exec dockerd --host {self.address} {places} --pidfile {self.pid}"
-        return f"(TMPDIR={self.folder} setsid unshare --net sh -c 'ip link set lo up; {dockerd}' </dev/null >>{self.log} 2>&1 &)"
+        # As a service manager does: it comes again after a crash, and when its containerd took longer than it waits.
+        again = f"until dockerd --host {self.address} {places} --pidfile {self.pid}; do sleep 1; done"
+        return f"(TMPDIR={self.folder} setsid unshare --net sh -c 'ip link set lo up; {again}' </dev/null >>{self.log} 2>&1 &)"
 
     def _end(self, signal):
-        return f"pid=$(cat {self.pid}); kill -{signal} $pid; while test -d /proc/$pid; do sleep 0.1; done"
+        return f"pid=$(cat {self.pid}) && kill -{signal} $pid && while test -d /proc/$pid; do sleep 0.1; done"
 
     def answers(self):
         return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
@@ -33,7 +34,7 @@ class Engine:
         """Shell commands, as Stack.hands: they leave a daemon that is just starting."""
         return {
             "dockerd restarts": f"{self._end('TERM')}; {self._start}",
-            "dockerd crashes": f"{self._end('KILL')}; {self._start}",
+            "dockerd crashes": self._end("KILL"),
         }
 
     def start(self):

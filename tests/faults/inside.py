@@ -48,6 +48,13 @@ def site():
     return None
 
 
+def writes(mode):
+    """Whether what is opened so may be changed."""
+    if isinstance(mode, int):
+        return bool(mode & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+    return mode not in ("r", "rb")
+
+
 class Steps:
     """Counts the steps, and lets the fault come at the one that was asked for."""
 
@@ -97,7 +104,7 @@ class Steps:
 
         def wrapped(*args, **more):
             if name == "open":
-                counts = self.ours(args[0]) and len(args) > 1 and args[1] not in ("r", "rb", os.O_RDONLY)
+                counts = self.ours(args[0]) and len(args) > 1 and writes(args[1])
             else:  # a descriptor, or a name relative to one, is of a folder that was opened by its name
                 counts = isinstance(args[0], int) or "dir_fd" in more or self.ours(args[0])
             if counts:

@@ -176,7 +176,7 @@ class Stack:
                 ["sh", "-c", f"while iptables --delete {rule}; do :; done"], capture_output=True, check=False
             )
         if self.engine:
-            until(self.engine.answers, 60, pause=0.5)
+            until(self.engine.answers, 120, pause=0.5)
         if kind == "dockerd crashes":  # Docker 20.10 takes what it stops at its next start for stopped by hand
             self.compose("start")
         if kind == "power" and self.disk.crashed.exists():
