@@ -1,5 +1,6 @@
 """Programs end when they should, and nothing is left running."""
 
+import errno
 import subprocess
 import time
 
@@ -80,6 +81,18 @@ def test_a_program_that_can_not_be_started_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BackupError, match="broken can't be started: Permission denied"):
         run(["broken"], deadline=Deadline(5))
+
+
+def test_a_host_at_its_limit_of_processes_is_told_so(monkeypatch):
+    def full(*_args, **_more):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", full)
+    for start in (lambda: run(["true"], deadline=Deadline(5)), lambda: Guard(["true"], seconds=5)):
+        with pytest.raises(
+            BackupError, match="can't be started: .*unavailable: this host is at its limit of processes"
+        ):
+            start()
 
 
 def test_every_name_stands_for_itself_in_a_connection_string():
