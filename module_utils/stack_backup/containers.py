@@ -163,7 +163,15 @@ class Docker:
                 f"the project folder {project.directory} is missing, or not to be seen by uid {os.getuid()}: "
                 "set stack_project_dir to the folder that holds compose.yml"
             )
-        config = self.told(*project.compose(), "config", "--format", "json")
+        try:
+            config = self.told(*project.compose(), "config", "--format", "json")
+        except BackupError as error:
+            if "no configuration file provided" not in str(error):
+                raise
+            raise BackupError(
+                f"the project folder {project.directory} holds no compose.yml: set stack_project_dir to the folder that "
+                f"does, or stack_compose_files ({error})"
+            ) from None
         services: Any = (config.get("services") or {}) if mapping(config) else None
         if not isinstance(services, dict) or not text(config.get("name")):
             raise BackupError("docker compose config tells of no project: this program needs Docker Compose v2")

@@ -27,3 +27,10 @@ def test_a_module_is_named_when_it_begins_and_a_summary_is_shown_as_it_is(tmp_pa
         said
     )
     assert "msg:" not in said and "- '" not in said
+
+
+def test_a_mistyped_project_folder_is_told_and_not_made(tmp_path):
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    code, said = play(tmp_path, "backup.yml", **here, stack_project_dir=str(tmp_path / "shopp"))
+    assert code == 2 and f"the project folder {tmp_path}/shopp is missing on shop" in said, said
+    assert not (tmp_path / "shopp").exists()
