@@ -38,13 +38,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 points:
-  description: Recovery points, oldest first.
+  description:
+    - Recovery points, oldest first.
+    - C(safety) is true of what a restore saved of the data that it was about to replace.
   returned: success
   type: list
   elements: dict
-  sample: [{id: 20261124-021500, complete: true, backups: []}]
+  sample: [{id: 20261124-021500, complete: true, safety: false, backups: []}]
 latest:
-  description: Newest complete recovery point, or null.
+  description: Newest complete recovery point that is no safety backup, or null.
   returned: success
   type: str
   sample: 20261124-021500
@@ -53,7 +55,7 @@ problems:
   returned: success
   type: list
   elements: dict
-  sample: [{path: /srv/x.dump, problem: orphaned, message: there is no manifest beside it}]
+  sample: [{path: /srv/x.dump, problem: orphaned, message: there is no manifest beside it; …}]
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -94,6 +94,7 @@ class _Adoption:
         self._refused: dict[str, str] = {}
         self._adopted: list[dict[str, Any]] = []
         self._there: list[str] = []
+        self._others: list[Path] = []  # neither .dump nor .rdb
         self._passed: list[str] = []
 
     def run(self) -> dict[str, Any]:
@@ -147,6 +148,11 @@ class _Adoption:
                 found.update(dict.fromkeys(self._within(path)))
             else:
                 found[path] = None
+        for name, backups in self._catalog.points.items():
+            for store in backups:
+                manifest = manifest_path(self._dir, store, name)
+                ours.update((manifest, catalog.verified_path(manifest), signature_path(manifest)))
+        self._passed = [str(path) for path in self._others if path not in ours]
         return [path for path in found if path not in ours]
 
     def _within(self, folder: Path) -> Iterator[Path]:
@@ -158,7 +164,7 @@ class _Adoption:
             elif path.suffix in _SUFFIXES:
                 yield path
             else:
-                self._passed.append(str(path))
+                self._others.append(path)
 
     def _look(self, path: Path) -> _File:
         """Which store's it is, and what it says on its first bytes."""

@@ -575,7 +575,9 @@ def _place(
     elif rest.endswith(".removed"):
         problem = _problem(path, "half-removed", "left by a removal that did not end: the next prune ends it")
     else:
-        problem = _problem(path, "orphaned", "there is no manifest beside it")
+        problem = _problem(
+            path, "orphaned", "there is no manifest beside it; if other scripts made it: stack-backup adopt"
+        )
     if kinds[file] == "other":
         problem = _problem(path, "foreign", "a link, a pipe or a device: not written by stack-backup")
     else:
@@ -632,8 +634,13 @@ def info(params: dict[str, Any]) -> dict[str, Any]:
     """The catalog as data; the parameters are those of the module backup_info."""
     found = read(Path(params["backup_dir"]), params.get("stack"), signers=signers_of(params))
     points = [
-        {"id": point, "complete": found.complete(point), "backups": [backup.report() for backup in backups.values()]}
+        {
+            "id": point,
+            "complete": found.complete(point),
+            "safety": found.safety(point),
+            "backups": [backup.report() for backup in backups.values()],
+        }
         for point, backups in found.points.items()
     ]
-    whole = [point["id"] for point in points if point["complete"]]
+    whole = [point["id"] for point in points if point["complete"] and not point["safety"]]
     return {"changed": False, "points": points, "latest": whole[-1] if whole else None, "problems": found.problems}

@@ -131,7 +131,8 @@ def _told(point: dict[str, Any]) -> tuple[str, str, str]:
     results = [backup["verified"] for backup in point["backups"]]
     drill = "-" if None in results else "ok" if all(result["ok"] for result in results) else "FAILED"
     stores = ", ".join(f"{backup['store']} {size_text(backup['size'])}" for backup in point["backups"])
-    return "complete" if point["complete"] else "INCOMPLETE", drill, stores
+    state = "INCOMPLETE" if not point["complete"] else "safety" if point["safety"] else "complete"
+    return state, drill, stores
 
 
 def _ago(when: float) -> str:

@@ -6,10 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
-from stack_backup import adopt, manifest
+from stack_backup import adopt, catalog, manifest
 from stack_backup.errors import BackupError
 from stack_backup.postgres.adopt import _version
 from stack_backup.stores import Store
+from test_catalog import POINT, publish
 
 STORES = {engine: Store(name=engine, engine=engine, service=engine) for engine in ("postgres", "redis")}
 GOOD = Path(__file__).resolve().parents[2] / "benchmarks" / "manifests" / "postgres.json"
@@ -34,6 +35,18 @@ def file(engine, pinned, name="dump"):
 )
 def test_the_id_is_the_time_in_the_name_where_that_is_the_time_of_the_data(name, pinned, expected):
     assert adopt._id_of(file("postgres", pinned, name)) == expected
+
+
+def test_the_catalogs_own_files_are_no_news(tmp_path):
+    folder = tmp_path / "redis"
+    publish(tmp_path)
+    for name in (f"redis-{POINT}.verified.json", f"redis-{POINT}.json.sig", "old.rdb", "notes.txt"):
+        (folder / name).write_text("{}")
+    adoption = adopt._Adoption.__new__(adopt._Adoption)
+    adoption._dir, adoption._params, adoption._others = tmp_path, {"paths": [str(tmp_path)]}, []
+    adoption._catalog = catalog.read(tmp_path, "s")
+    assert adoption._candidates() == [folder / "old.rdb"]
+    assert adoption._passed == [str(folder / "notes.txt")]
 
 
 def paired(*files, minutes=10):

@@ -3,14 +3,14 @@
 import json
 
 import pytest
-from stack_backup import catalog
+from stack_backup import catalog, report
 from stack_backup.artifact import Lock, Partial, digest
 from stack_backup.errors import BackupError
 
 POINT = "20261124-020000"
 
 
-def publish(folder, store="redis", engine="redis", stores=("redis",), point=POINT, stack="s"):
+def publish(folder, store="redis", engine="redis", stores=("redis",), point=POINT, stack="s", purpose="backup"):
     partial = Partial(folder, store, engine, point)
     partial.create()
     partial.artifact.write_bytes(b"data")
@@ -20,7 +20,7 @@ def publish(folder, store="redis", engine="redis", stores=("redis",), point=POIN
         "stack": stack,
         "store": store,
         "engine": engine,
-        "point": {"id": point, "stores": list(stores)},
+        "point": {"id": point, "stores": list(stores), "purpose": purpose},
         "artifact": {"name": partial.artifact.name, **sealed[partial.artifact.name]},
         "pin": {"at": "x"},
         "seconds": {"total": 1.0},
@@ -48,6 +48,22 @@ def test_a_backup_is_never_overwritten_nor_its_rest_removed(tmp_path):
     with pytest.raises(BackupError, match="never overwritten"):
         Partial(tmp_path, "redis", "redis", POINT).create()
     assert artifact.read_bytes() == b"data"
+
+
+def test_what_a_restore_saved_is_told_from_backups_and_is_never_the_newest(tmp_path):
+    publish(tmp_path)
+    publish(tmp_path, point="20261124-030000", purpose="safety")
+    told = catalog.info({"backup_dir": str(tmp_path), "stack": "s"})
+    assert told["latest"] == POINT == catalog.read(tmp_path, "s").choose("latest")
+    _head, *rows = report.listing({**told, "offsite": {"points": {}}})
+    assert [row[31:43].strip() for row in rows] == ["complete", "safety"], rows
+
+
+def test_a_dump_of_other_scripts_under_our_names_is_told_with_what_to_do(tmp_path):
+    publish(tmp_path)
+    (tmp_path / "redis" / "redis-20261101-010203.rdb").write_bytes(b"data")
+    (problem,) = catalog.read(tmp_path, "s").problems
+    assert problem["problem"] == "orphaned" and "stack-backup adopt" in problem["message"]
 
 
 def test_a_point_that_lacks_a_store_is_not_complete(tmp_path):
