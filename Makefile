@@ -42,12 +42,12 @@ lint:
 unit:
 	python -m pytest tests/unit
 
-# What fails beside other tests, on a busy machine, is asked again alone; what fails twice is a fault.
+## What fails beside other tests, on a busy machine, is asked again alone; what fails twice is a fault.
 integration:
 	python -m pytest tests/integration -n 2 --dist loadfile || { test $$? = 1 && \
 	  python -m pytest tests/integration --last-failed --last-failed-no-failures none --exitfirst; }
 
-# Lines and branches of engine and modules, also where they run in processes of their own.
+## Lines and branches of engine and modules, also where they run in processes of their own.
 coverage: setup
 	coverage erase
 	coverage run -m pytest tests/unit
