@@ -30,7 +30,7 @@ FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 OURS = re.compile(r"\b(?:stack|backup|restore|retention|offsite|schedule|monitor|verify|status)_[a-z_]*[a-z]\b")
 JOBS = {"backup", "prune", "offsite", "verify", "check"}
 # Programs whose commands nothing here can judge, and why that is well.
-NOT_OURS = {"git": "a person's own checkout"}
+NOT_OURS = {"git": "a person's own checkout", ".": "what venv made"}
 
 
 def specs():
@@ -131,6 +131,15 @@ class Judge:
             assert args[args.index("-Y") + 1] in ("sign", "verify") and args[args.index("-n") + 1] == "stack-backup"
         else:
             assert args[args.index("-t") + 1] == "ed25519" and args[args.index("-N") + 1] == ""
+
+    def python3(self, args):
+        assert args == ["-m", "venv", ".venv"]
+
+    def export(self, args):
+        """Which inventory is meant from then on: one that the page shows."""
+        (setting,) = args
+        name, _, path = setting.partition("=")
+        assert name == "ANSIBLE_INVENTORY" and f"# {path}/hosts.yml\n" in (ROOT / "README.md").read_text()
 
     def find(self, args):
         """Hands files to another command."""
