@@ -125,7 +125,7 @@ FAULTS = [
     (truncated, {"catalog": 2}, "has 9000 bytes, its manifest says 10000"),
     (newest_is_gone, {"catalog": 2, "incomplete": 2, "point": 2}, "is missing beside its manifest"),
     (flipped, {"digest": 2}, "is not what was written: its sha256 is"),
-    (shrunk, {"size_postgres": 2}, "the newest backup of postgres has 1000 bytes, its predecessors had 9.8 KiB"),
+    (shrunk, {"size_postgres": 2}, "the newest backup of postgres has 1.0 kB, its predecessors had 10.0 kB"),
     (drilled_long_ago, {"drill": 1}, "the last drill was 9 d ago, more than 8 d: run playbooks/verify.yml"),
     (drill_failed, {"drill": 2}, "the last drill failed: postgres: postgres: 3 rows are missing"),
     (never_drilled, {"drill": 1}, "no backup of postgres, redis was ever drilled"),
@@ -147,6 +147,14 @@ def test_all_is_well(world):
     names = {"point", "job_backup", "job_prune", "job_verify", "catalog", "digest", "drill", "disk", "access"}
     assert {item["check"] for item in answer["findings"]} == names | {"size_postgres", "size_redis"}
     assert (answer["status"], answer["changed"], answer["alerted"]) == (0, False, {})
+    (digest,) = [item["message"] for item in answer["findings"] if item["check"] == "digest"]
+    assert "files were as written when read" in digest
+
+
+def test_what_only_looks_says_that_nothing_was_read(world):
+    world.well()
+    (digest,) = [item["message"] for item in world.check(check_mode=True)["findings"] if item["check"] == "digest"]
+    assert digest.startswith("no file was read again yet")
 
 
 @pytest.mark.parametrize(("spoil", "expected", "message"), FAULTS, ids=[fault[0].__name__ for fault in FAULTS])
@@ -237,7 +245,7 @@ def test_a_disk_that_is_nearly_full(world):
             os.posix_fallocate(file.fileno(), 0, 200 * 1024 * 1024)
         bad, said = world.bad()
         assert bad == {"disk": 2}
-        assert "the backups' disk has 199.8 MiB of 400.0 MiB free, the next recovery point may take 256.0 MiB" in said
+        assert "the backups' disk has 209.5 MB of 419.4 MB free, the next recovery point may take 268.5 MB" in said
 
 
 def test_a_disk_that_will_be_full(world):

@@ -11,6 +11,7 @@ from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 from ..catalog import UNTRUSTED
 from ..journal import FINAL
 from ..postgres.advisory import outdated
+from ..report import size_text
 from ..sizes import usual
 from .facts import FUTURE, Facts, epoch, point_time
 
@@ -39,13 +40,6 @@ def ago(seconds: float) -> str:
         if seconds >= 2 * unit:
             return f"{seconds / unit:.3g} {name}"
     return f"{seconds:.0f} s"
-
-
-def _size(size: float) -> str:
-    for unit, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if size >= unit:
-            return f"{size / unit:.1f} {name}"
-    return f"{size:.0f} bytes"
 
 
 def _finding(check: str, status: int, message: str) -> Finding:
@@ -254,7 +248,10 @@ def _digest(facts: Facts, _params: Params) -> Iterator[Finding]:
             f"{_some(bad)}: the disk or someone changed it: check the disk (smartctl, dmesg), take a new recovery point",
         )
         return
-    oldest = min((entry["at"] for entry in facts.digests.values()), default=facts.now)
+    if not facts.digests:
+        yield _finding("digest", OK, "no file was read again yet: each check on the host reads some")
+        return
+    oldest = min(entry["at"] for entry in facts.digests.values())
     yield _finding(
         "digest", OK, f"{len(facts.digests)} files were as written when read, within {ago(max(facts.now - oldest, 0))}"
     )
@@ -267,12 +264,12 @@ def _sizes(facts: Facts, params: Params) -> Iterator[Finding]:
         for store, backup in (found.points[name] if found else {}).items():
             series.setdefault(store, []).append(int(backup.manifest["artifact"]["size"]))
     for store, sizes in sorted(series.items()):
-        before, last = usual(sizes, share), _size(sizes[-1])
+        before, last = usual(sizes, share), size_text(sizes[-1])
         if before and not before.kept:
             yield _finding(
                 f"size_{store}",
                 CRITICAL,
-                f"the newest backup of {store} has {last}, its predecessors had {_size(before.size)}: see that the data is "
+                f"the newest backup of {store} has {last}, its predecessors had {size_text(before.size)}: see that the data is "
                 "still there; if so, this clears with the next backups, or lower monitor_min_size_share",
             )
         elif before:
@@ -358,10 +355,10 @@ def _disk(facts: Facts, params: Params) -> Iterator[Finding]:
     backups = facts.catalog.points[points[-1][1]].values() if facts.catalog and points else ()
     needs = sum(int(backup.manifest["artifact"]["size"]) for backup in backups) * 6 // 5 + _RESERVE
     cure = "free some, keep fewer points (retention_keep_*), or move stack_backup_dir to a larger disk"
-    room = f"the backups' disk has {_size(facts.free)} of {_size(facts.total)} free"
+    room = f"the backups' disk has {size_text(facts.free)} of {size_text(facts.total)} free"
     forecast = forecast_seconds(facts)
     if backups and facts.free < needs:
-        yield _finding("disk", CRITICAL, f"{room}, the next recovery point may take {_size(needs)}: {cure}")
+        yield _finding("disk", CRITICAL, f"{room}, the next recovery point may take {size_text(needs)}: {cure}")
     elif facts.free < facts.total * float(params["min_free_share"]):
         yield _finding("disk", WARNING, f"{room}, less than {float(params['min_free_share']):.0%}: {cure}")
     elif forecast is not None and forecast < float(params["forecast_days"]) * _DAY:
