@@ -14,6 +14,9 @@ import pytest
 from stack_backup import artifact
 from stack_backup.artifact import Lock, Partial, check_backup_dir, digest, encode, write_file
 from stack_backup.errors import BackupError, Locked
+from stack_backup.signing import key_of, signature_path
+
+from tests.signers import Pair
 
 POINT = "20261124-021500"
 STEM = f"redis-{POINT}"
@@ -73,23 +76,67 @@ def test_data_is_on_disk_before_its_name_and_its_name_before_the_manifests(tmp_p
     assert sorted(steps) == [f"sync {STEM}.globals.sql", f"sync {STEM}.rdb"]
     steps.clear()
     assert partial.publish({"format": 1}) == tmp_path / "redis" / f"{STEM}.rdb"
-    assert steps == [
+    assert steps[:3] == [
         f"sync .{STEM}.json.new",
         f".{STEM}.json.new -> {STEM}.partial/{STEM}.json",
         f"sync {STEM}.partial",
-        f"{STEM}.globals.sql -> redis/{STEM}.globals.sql",
-        f"{STEM}.rdb -> redis/{STEM}.rdb",
+    ]
+    assert published(steps[3:]) == [
+        *(f"{name} -> redis/{name}" for name in (f"{STEM}.globals.sql", f"{STEM}.rdb")),
         "sync redis",
         f"{STEM}.json -> redis/{STEM}.json",
         "sync redis",
     ]
 
 
+def published(steps):
+    """The steps in the store's folder, those before its first sync by name: their order says nothing."""
+    there = [step for step in steps if "-> redis/" in step or step == "sync redis"]
+    return [*sorted(there[:-3]), *there[-3:]]
+
+
+def test_a_signature_is_there_before_what_it_signs(tmp_path, steps):
+    (tmp_path / "backups").mkdir()
+    pair = Pair(tmp_path)
+    given = {"stack": "s", "backup_dir": str(tmp_path / "backups"), "sign_key": str(pair.file)}
+    key = key_of({**given, "allowed_signers": [pair.public]})
+    partial = filled(tmp_path / "backups")
+    partial.seal()
+    steps.clear()
+    manifest = partial.publish({"format": 1}, key).with_suffix(".json")
+    assert published(steps) == [
+        *(f"{name} -> redis/{name}" for name in (f"{STEM}.globals.sql", f"{STEM}.json.sig", f"{STEM}.rdb")),
+        "sync redis",
+        f"{STEM}.json -> redis/{STEM}.json",
+        "sync redis",
+    ]
+    assert f"sync .{STEM}.json.sig.new" in steps
+    assert key.trust.fault(manifest.read_bytes(), signature_path(manifest).read_bytes(), "s", None) == ""
+
+
+@pytest.mark.parametrize("name", ["fsync", "chmod"])
+def test_a_disk_that_fails_at_the_end_is_told(tmp_path, monkeypatch, name):
+    partial = filled(tmp_path)
+
+    def failing(*_args, **_more):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, name, failing)
+    with pytest.raises(BackupError, match=f"/{STEM}.partial: Input/output error: mend the backup folder's disk"):
+        partial.seal()
+
+
+def test_a_store_whose_folder_can_not_be_made_is_told(tmp_path):
+    (tmp_path / "redis").write_text("x")
+    with pytest.raises(BackupError, match="/redis: File exists: mend the backup folder's disk, owner or mode$"):
+        Partial(tmp_path, "redis", "redis", POINT).create()
+
+
 def test_a_dump_of_many_files_is_on_disk_with_its_names(tmp_path, steps, everybody):
     partial = filled(tmp_path, tree=True)
     assert mode(partial.store_dir) == mode(partial.folder) == 0o700
     partial.seal()
-    assert steps == [f"sync {name}" for name in (f"{STEM}.globals.sql", "1.dat", "2.dat", f"{STEM}.rdb")]
+    assert steps == [f"sync {name}" for name in (f"{STEM}.globals.sql", "1.dat", "2.dat", f"{STEM}.rdb")]  # files first
     dump = partial.publish({"format": 1})
     assert mode(dump) == 0o700
     files = [*dump.iterdir(), *(path for path in dump.parent.iterdir() if path.is_file())]
@@ -102,6 +149,20 @@ def test_a_file_is_its_owners_alone_and_replaced_at_once(tmp_path, steps, everyb
     write_file(path, b"new")
     assert path.read_bytes() == b"new" and mode(path) == 0o600
     assert steps == ["sync .state.json.new", f".state.json.new -> {tmp_path.name}/state.json", f"sync {tmp_path.name}"]
+
+
+def test_what_is_synced_is_written(tmp_path, monkeypatch):
+    """What is still in the program's memory when it syncs is lost with the power, behind a name that is there."""
+    fsync, sizes = os.fsync, []
+
+    def synced(descriptor):
+        sizes.append(os.fstat(descriptor).st_size)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    artifact.write_json(tmp_path / "state.json", {"a": 1})
+    assert (tmp_path / "state.json").read_bytes() == encode({"a": 1})
+    assert sizes[0] == len(encode({"a": 1}))
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -172,6 +233,28 @@ def test_what_is_discarded_half_published_leaves_nothing(tmp_path, monkeypatch, 
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_published_stays_whatever_fails_after_it(tmp_path, monkeypatch):
+    partial, rmdir = filled(tmp_path), os.rmdir
+
+    def failing(path, **more):
+        if Path(path) == partial.folder:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        rmdir(path, **more)
+
+    monkeypatch.setattr(os, "rmdir", failing)
+    with pytest.raises(BackupError, match="Input/output error"):
+        partial.publish({"format": 1})
+    monkeypatch.undo()
+    partial.discard()
+    names = {f"{STEM}.rdb", f"{STEM}.globals.sql", f"{STEM}.json"}
+    assert {path.name for path in partial.store_dir.iterdir()} == names
+
+
+def test_what_was_not_begun_can_be_discarded(tmp_path):
+    Partial(tmp_path, "redis", "redis", POINT).discard()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_discarded_backup_takes_no_other_with_it(tmp_path):
     filled(tmp_path).publish({"format": 1})
     before = set(tmp_path.rglob("*"))
@@ -218,7 +301,29 @@ def test_what_is_free_is_what_a_user_may_write(tmp_path):
     assert artifact.free_bytes(tmp_path) == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.2)
 
 
-def test_the_lock_names_its_holder_alone(tmp_path):
+def cached(path):
+    """Bytes of a file that are in the page cache."""
+    told = subprocess.run(["fincore", "-b", "-n", "-o", "RES", path], capture_output=True, text=True, check=True)
+    return int(told.stdout)
+
+
+@pytest.mark.skipif(not shutil.which("fincore"), reason="no fincore (util-linux)")
+def test_what_nobody_reads_soon_leaves_the_page_cache(tmp_path):
+    kind = subprocess.run(["stat", "-f", "-c", "%T", tmp_path], capture_output=True, text=True, check=True).stdout
+    if kind.strip() == "tmpfs":
+        pytest.skip("a tmpfs is memory")
+    (tmp_path / "tree").mkdir()
+    path = tmp_path / "tree" / "file"
+    path.write_bytes(b"x" * 4 * 1024 * 1024)
+    artifact.sync(path)
+    assert cached(path) >= 3 * 1024 * 1024
+    artifact.uncache(tmp_path)
+    assert cached(path) <= 1024 * 1024
+
+
+def test_the_lock_names_its_holder_alone(tmp_path, everybody):
+    with Lock(tmp_path):
+        assert mode(tmp_path / ".lock") == 0o600
     (tmp_path / ".lock").write_text("12345678901234567890\n")
     with Lock(tmp_path):
         assert (tmp_path / ".lock").read_text() == f"{os.getpid()}\n"
@@ -229,12 +334,38 @@ def test_the_lock_names_its_holder_alone(tmp_path):
     )
 
 
-def test_locks_leave_nothing_open(tmp_path):
+def test_locks_and_files_leave_nothing_open(tmp_path):
     before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
     for _ in range(3):
+        write_file(tmp_path / "file", b"x")
+        digest(tmp_path / "file")
+        artifact.uncache(tmp_path)
         with Lock(tmp_path), pytest.raises(Locked), Lock(tmp_path):
             pass
     assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def owner(path):
+    told = path.lstat()
+    return told.st_uid, told.st_gid
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root writes for others, or asks as somebody else")
+
+
+@as_root
+def test_what_is_handed_over_is_the_link_not_what_it_names(tmp_path):
+    (tmp_path / "mine").write_text("x")
+    folder = tmp_path / "folder"
+    (folder / "tree" / "deep").mkdir(parents=True)
+    (folder / "tree" / "deep" / "file").write_text("x")
+    (folder / "tree" / "link").symlink_to(tmp_path / "mine")
+    os.chown(folder, 4242, 4243)
+    artifact.hand_over(folder / "tree" / "link", folder)
+    assert owner(folder / "tree" / "link") == (4242, 4243) and owner(tmp_path / "mine")[0] == 0
+    assert owner(folder / "tree")[0] == 0
+    artifact.hand_over_tree(folder / "tree")
+    assert {owner(path) for path in folder.rglob("*")} == {(4242, 4243)} and owner(tmp_path / "mine")[0] == 0
 
 
 def refusal(folder, **more):
@@ -257,7 +388,7 @@ def refusal(folder, **more):
     return said
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can ask as somebody else")
+@as_root
 def test_a_backup_folder_that_can_not_be_used_is_told_with_the_cure():
     with tempfile.TemporaryDirectory() as made:
         top = Path(made)
