@@ -575,9 +575,8 @@ def _place(
     elif rest.endswith(".removed"):
         problem = _problem(path, "half-removed", "left by a removal that did not end: the next prune ends it")
     else:
-        problem = _problem(
-            path, "orphaned", "there is no manifest beside it; if other scripts made it: stack-backup adopt"
-        )
+        cure = "; if other scripts made it: stack-backup adopt" if rest in SUFFIX.values() else ""
+        problem = _problem(path, "orphaned", f"there is no manifest beside it{cure}")
     if kinds[file] == "other":
         problem = _problem(path, "foreign", "a link, a pipe or a device: not written by stack-backup")
     else:

@@ -88,7 +88,7 @@ def test_what_lies_there_and_is_no_backup_is_named(tmp_path):
         f"redis/redis-{OLDER}.globals.sql": alone,
         f"redis/redis-{OLDER}.json.sig": alone,
         f"redis/redis-{OLDER}.partial": ("half-written", "left by a backup that did not end"),
-        f"redis/redis-{OLDER}.rdb": alone,
+        f"redis/redis-{OLDER}.rdb": ("orphaned", f"{alone[1]}; if other scripts made it: stack-backup adopt"),
         f"redis/redis-{OLDER}.rdb.age": alone,
         f"redis/redis-{OLDER}.verified.json": alone,
         f"redis/redis-{NEWER}.json": ("foreign", "not a file: not written by stack-backup"),
@@ -393,7 +393,8 @@ def test_what_is_passed_over_is_newer_and_no_choice(tmp_path):
     (tmp_path / "redis" / f"redis-{NEWER}.txt").write_text("x")
     found = catalog.read(tmp_path, "s")
     assert found.passed_over(POINT) == [
-        f"newer, and not usable: {tmp_path}/redis/redis-{NEWER}.rdb: there is no manifest beside it"
+        f"newer, and not usable: {tmp_path}/redis/redis-{NEWER}.rdb: there is no manifest beside it; "
+        "if other scripts made it: stack-backup adopt"
     ]
     assert found.safety("20261125-030000") and not found.safety(POINT) and not found.safety("gone")
     whole = publish(tmp_path, point="20261125-040000")
