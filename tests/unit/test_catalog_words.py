@@ -442,7 +442,12 @@ def test_the_catalog_as_data(tmp_path):
     assert told == {
         "changed": False,
         "points": [
-            {"id": point, "complete": point != NEWER, "backups": [found.points[point]["redis"].report()]}
+            {
+                "id": point,
+                "complete": point != NEWER,
+                "safety": False,
+                "backups": [found.points[point]["redis"].report()],
+            }
             for point in (OLDER, POINT, NEWER)
         ],
         "latest": POINT,
