@@ -376,6 +376,34 @@ def test_what_there_is_to_choose(tmp_path):
         Catalog().choose(NEWER)
 
 
+def test_a_point_that_was_chosen_is_not_passed_over(tmp_path):
+    stores = ("redis", "postgres", "cache")
+    for point in (OLDER, POINT, NEWER):
+        for store in ("redis", "cache"):
+            publish(tmp_path, store=store, point=point, stores=stores)
+    (tmp_path / "redis" / f"redis-{NEWER}.partial").mkdir()
+    found = catalog.read(tmp_path, "s")
+    assert found.passed_over(NEWER) == [] and len(found.passed_over(POINT)) == 2
+    assert fault_of(found).startswith(f"there is no complete recovery point here; {NEWER} has cache, redis only: ")
+
+
+def test_points_that_nobody_signed_are_named_by_what_is_wrong_with_them():
+    found = Catalog(
+        untrusted={point: dict.fromkeys(("redis", "postgres")) for point in (NEWER, OLDER)},
+        problems=[
+            {"path": f"/b/redis/redis-{point}.json", "problem": problem, "message": f"{problem} {point}"}
+            for point in (OLDER, NEWER)
+            for problem in ("damaged", "untrusted", "removed")
+        ],
+    )
+    assert found.fault(NEWER) == "store postgres, redis is not signed by who may sign"
+    said = f"recovery point {NEWER}: /b/redis/redis-{NEWER}.json: untrusted {NEWER}"
+    assert fault_of(found) == f"there is no recovery point that can be trusted; the newest: {said}"
+    with pytest.raises(BackupError) as caught:
+        found.choose(NEWER)
+    assert str(caught.value) == said
+
+
 def test_the_newest_three_are_named(tmp_path):
     points = [f"2026112{day}-020000" for day in range(5)]
     for point in points:
