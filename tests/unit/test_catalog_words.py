@@ -12,6 +12,7 @@ from stack_backup.artifact import digest
 from stack_backup.catalog import Backup, Catalog, Folder
 from stack_backup.errors import BackupError
 from stack_backup.process import Deadline
+from stack_backup.signing import LARGEST, signature_path
 from test_catalog import POINT, publish
 
 OLDER, NEWER = "20261123-020000", "20261125-020000"
@@ -59,6 +60,7 @@ def test_what_lies_there_and_is_no_backup_is_named(tmp_path):
         f"redis-{OLDER}.verified.json",
         f"postgres-{OLDER}.rdb",
         "no\nline",
+        "é",
     ):
         (redis / name).write_text("x")
     (redis / f"redis-{OLDER}.dump").symlink_to("nowhere")
@@ -82,6 +84,7 @@ def test_what_lies_there_and_is_no_backup_is_named(tmp_path):
         ),
         f"redis/.redis-{OLDER}.verified.json.new": job,
         "redis/no\\nline": ours,
+        "redis/é": ours,
         f"redis/postgres-{OLDER}.rdb": ours,
         f"redis/redis-{OLDER}.dump": odd,
         f"redis/redis-{OLDER}.dump.age": odd,
@@ -162,6 +165,21 @@ def test_files_of_a_folder_that_are_not_as_their_manifest_says(tmp_path):
     assert only(tmp_path)[2] == "2.dat is missing"
     (artifact / "2.dat").symlink_to("1.dat")
     assert only(tmp_path) == (artifact.name, "damaged", "2.dat is not a file")
+
+
+def test_what_lies_beside_a_manifest_counts_when_it_is_a_file_of_its_own(tmp_path):
+    artifact = publish(tmp_path)
+    manifest = artifact.with_suffix(".json")
+    signature, drill = signature_path(manifest), catalog.verified_path(manifest)
+    for size, told in ((LARGEST, LARGEST), (LARGEST + 1, None), (0, 0)):
+        signature.write_bytes(b"x" * size)
+        assert catalog.read(tmp_path, "s").points[POINT]["redis"].signature == told
+    for path in (signature, drill):
+        (tmp_path / path.name).write_text('{"ok": false}')
+        path.unlink(missing_ok=True)
+        path.symlink_to(tmp_path / path.name)
+    backup = catalog.read(tmp_path, "s").points[POINT]["redis"]
+    assert backup.signature is None and backup.verified is None
 
 
 def test_all_places_are_looked_at_after_one_that_is_wrong(tmp_path):
