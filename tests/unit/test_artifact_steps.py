@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from stack_backup import artifact
+from stack_backup import artifact, catalog
 from stack_backup.artifact import Lock, Partial, check_backup_dir, digest, encode, write_file
 from stack_backup.errors import BackupError, Locked
 from stack_backup.signing import key_of, signature_path
@@ -368,8 +368,8 @@ def test_what_is_handed_over_is_the_link_not_what_it_names(tmp_path):
     assert {owner(path) for path in folder.rglob("*")} == {(4242, 4243)} and owner(tmp_path / "mine")[0] == 0
 
 
-def refusal(folder, **more):
-    """What ``check_backup_dir`` says of a folder to somebody who isn't root."""
+def refusal(folder, asked=check_backup_dir, **more):
+    """What is said of a folder to somebody who isn't root."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -377,7 +377,7 @@ def refusal(folder, **more):
             os.setgroups([])
             os.setresgid(4243, 4243, 4243)
             os.setresuid(4242, 4242, 4242)
-            check_backup_dir(folder, **more)
+            asked(folder, **more)
         except BaseException as error:
             os.write(write, str(error).encode())
         os._exit(0)
@@ -403,6 +403,7 @@ def test_a_backup_folder_that_can_not_be_used_is_told_with_the_cure():
         folder.chmod(0o755)
         unwritable = f"the backup folder {folder} is not writable by uid 4242: mend its owner, mode or mount"
         assert refusal(folder) == unwritable and refusal(folder, writable=False) == ""
+        assert refusal(folder, catalog.read) == ""  # who only reads needs no more
         for bits in (0o744, 0o711, 0o700):
             folder.chmod(bits)
             assert refusal(folder, writable=False) == (
