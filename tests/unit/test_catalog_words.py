@@ -7,13 +7,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-from stack_backup import catalog
+from stack_backup import catalog, chain
 from stack_backup.artifact import digest
 from stack_backup.catalog import Backup, Catalog, Folder
 from stack_backup.errors import BackupError
 from stack_backup.process import Deadline
-from stack_backup.signing import LARGEST, signature_path
+from stack_backup.signing import LARGEST, key_of, signature_path, signers_of
 from test_catalog import POINT, publish
+
+from tests.signers import Pair
 
 OLDER, NEWER = "20261123-020000", "20261125-020000"
 
@@ -500,3 +502,60 @@ def test_the_catalog_as_data(tmp_path):
         "problems": found.problems,
     }
     assert catalog.info({"backup_dir": str(tmp_path), "stack": "other"})["points"] == []
+
+
+# --- signatures -------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_said_where_signatures_are_asked_for(tmp_path):
+    backups = tmp_path / "backups"
+    backups.mkdir()
+    mine, theirs = Pair(tmp_path, "mine"), Pair(tmp_path, "theirs")
+    given = {"stack": "s", "backup_dir": str(backups), "allowed_signers": [mine.public], "sign_key": str(mine.file)}
+    key, signers = key_of(given), signers_of(given)
+    third = "20261126-020000"
+    manifests = {point: publish(backups, point=point).with_suffix(".json") for point in (OLDER, POINT, NEWER, third)}
+    mine.sign(manifests[OLDER])
+    theirs.sign(manifests[NEWER])
+    mine.sign(manifests[third])
+    manifests[third].with_suffix(".rdb").write_bytes(b"x")
+    broken = ("damaged", f"redis-{third}.rdb has 1 bytes, its manifest says 4")
+    cure = (
+        ": if you know who wrote it, such as for a backup from before signing, sign it (docs/signing.md), or "
+        "restore it this once with -e '{\"backup_allowed_signers\": []}'"
+    )
+    told = wrong(backups, signers=signers)
+    other = told.pop(f"redis/redis-{NEWER}.json")
+    assert (
+        other[0] == "untrusted" and other[1].startswith("it is signed by the key SHA256:") and other[1].endswith(cure)
+    )
+    assert told == {
+        f"redis/redis-{POINT}.json": ("untrusted", f"it is not signed, as backup_allowed_signers asks for{cure}"),
+        f"redis/redis-{third}.rdb": broken,
+        ".chain.json": (
+            "unchained",
+            "the chain of recovery points is missing, which shows when one is taken away: the next backup begins it anew",
+        ),
+    }
+    found = catalog.read(backups, "s", signers=signers)
+    assert list(found.points) == [OLDER] and list(found.broken) == [third] and found.chain is None
+    assert {point: list(stores) for point, stores in found.untrusted.items()} == {POINT: ["redis"], NEWER: ["redis"]}
+    assert all(backup.manifest for stores in found.untrusted.values() for backup in stores.values())
+    hashes = {point: {"redis": digest(path)["sha256"]} for point, path in manifests.items()}
+    assert found.manifests == hashes and catalog.read(backups, "s").manifests == {}
+    chain.extend(backups, "s", key, 1.0, hashes)
+    found = catalog.read(backups, "s", signers=signers)
+    assert found.chain.points == hashes and len(found.problems) == 3
+    manifests[OLDER].unlink()
+    told = wrong(backups, signers=signers)
+    assert told[f"redis/redis-{OLDER}.json"] == (
+        "removed",
+        "is gone, and no prune removed it: see who did; the remote may have a copy",
+    )
+    assert told[f"redis/redis-{third}.rdb"] == broken and ".chain.json" not in told
+    (backups / ".chain.json").write_text("{}")
+    assert wrong(backups, signers=signers)[".chain.json"] == (
+        "untrusted",
+        "the chain of recovery points is not as stack-backup writes it: KeyError 'list'",
+    )
+    assert catalog.info({**given, "stack": "s"})["points"] == []
