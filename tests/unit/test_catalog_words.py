@@ -111,7 +111,8 @@ def test_what_belongs_to_a_backup_is_no_rest_of_another(tmp_path):
     assert wrong(tmp_path) == {}
     (artifact.parent / f".redis-{POINT}.json.removed").write_text("x")
     (artifact.parent / f"redis-{POINT}.partial").mkdir()
-    assert [item[0] for item in wrong(tmp_path).values()] == ["half-removed", "half-written"]
+    (artifact.parent / f".redis-{POINT}.json.new").write_text("x")
+    assert [item[0] for item in wrong(tmp_path).values()] == ["half-written", "half-removed", "half-written"]
 
 
 @pytest.mark.parametrize(
