@@ -1,8 +1,12 @@
 """What a run of a playbook shows: what it does, what failed, once; everything with -v."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
-from test_variables import play
+import pytest
+from test_variables import ROOT, play
 
 
 def test_a_failure_is_told_once_and_what_did_nothing_not_at_all(tmp_path):
@@ -34,3 +38,17 @@ def test_a_mistyped_project_folder_is_told_and_not_made(tmp_path):
     code, said = play(tmp_path, "backup.yml", **here, stack_project_dir=str(tmp_path / "shopp"))
     assert code == 2 and f"the project folder {tmp_path}/shopp is missing on shop" in said, said
     assert not (tmp_path / "shopp").exists()
+
+
+@pytest.mark.parametrize(
+    ("hosts", "why"),
+    [("stack: {hosts: {shop: }}", "stacks"), (None, "No inventory was parsed")],
+    ids=["no-group-stacks", "no-inventory"],
+)
+def test_a_run_that_reaches_nobody_is_no_success(tmp_path, hosts, why):
+    if hosts:
+        (tmp_path / "hosts.yml").write_text(hosts)
+    argv = [Path(sys.executable).parent / "ansible-playbook", "-i", tmp_path / "hosts.yml", "playbooks/backup.yml"]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode and why in done.stderr, done.stdout + done.stderr
