@@ -36,7 +36,8 @@ def test_what_is_misspelt(name, said):
 
 
 @pytest.mark.parametrize(
-    "name", ["stack_parameters", "backup_result", "__stack_backup_dir", "store_name", "my_backup_dir", "group_names"]
+    "name",
+    ["stack_parameters", "backup_result", "__stack_backup_dir", "store_name", "my_backup_dir", "group_names", "status"],
 )
 def test_what_is_not(name):
     assert variables.unknown_variables([name]) == []

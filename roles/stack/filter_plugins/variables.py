@@ -74,7 +74,8 @@ def unknown_variables(names: Iterable[str], allowed: Iterable[str] = ()) -> list
     ``allowed``: names of other roles' variables that begin as ours do; ``*`` stands for anything.
     """
     patterns = list(allowed)
-    strange = sorted(name for name in names if name not in _known()[1] and not name.startswith("_"))
+    # None of ours is a single word: `status` may well be what somebody's own play registers.
+    strange = sorted(name for name in names if name not in _known()[1] and "_" in name[1:] and name[0] != "_")
     faults = (_fault(name) for name in strange if not any(fnmatchcase(name, pattern) for pattern in patterns))
     return [fault for fault in faults if fault]
 
