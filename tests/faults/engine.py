@@ -2,7 +2,9 @@
 
 import os
 import subprocess
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.polling import until
 
@@ -15,7 +17,6 @@ class Engine:
     def __init__(self, folder):
         self.folder, self.pid, self.log = folder, folder / "docker.pid", folder / "dockerd.log"
         self.address = f"unix://{folder}/docker.sock"
-        folder.mkdir()
 
     @property
     def _start(self):
@@ -47,8 +48,13 @@ class Engine:
 
 
 @contextmanager
-def own_engine(folder):
+def own_engine():
     """Whatever calls docker in here, and what it starts, calls this engine."""
+    with tempfile.TemporaryDirectory(prefix="engine-") as folder:  # a short name: a socket's has at most 104 bytes
+        yield from _running(Path(folder))
+
+
+def _running(folder):
     engine, before = Engine(folder), os.environ.get("DOCKER_HOST")
     images = folder / "images.tar"
     subprocess.run(["docker", "save", "--output", str(images), *IMAGES], check=True)

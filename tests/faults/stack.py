@@ -217,7 +217,7 @@ def running(folder, *, engine=False):
     """The stack, prepared; removed at the end by its exact names. ``engine``: on a Docker engine of its own."""
     with ExitStack() as around:
         remote = around.enter_context(s3(folder / "s3"))
-        stack = Stack(folder, remote, around.enter_context(own_engine(folder / "engine")) if engine else None)
+        stack = Stack(folder, remote, around.enter_context(own_engine()) if engine else None)
         try:
             stack.up()
             stack.prepare()

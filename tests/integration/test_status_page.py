@@ -159,7 +159,7 @@ def test_the_playbook_shows_every_stack_and_fails_where_it_is_critical(fleet):
     assert whole["OFFSITE"].startswith("4 points, ") and "took" in whole["LAST DRILL"]
     failed = [line for line in fleet.said.splitlines() if "Fail where it is critical: " in line]
     assert {line.split("]")[0] for line in failed} == {
-        f"FAILED: [{name}" for name in ("late", "evil", "away", "unmounted")
+        f"fatal: [{name}" for name in ("late", "evil", "away", "unmounted")
     }
     assert any("Connection refused" in line for line in failed)
 
