@@ -17,7 +17,7 @@ from test_catalog import POINT, publish
 
 from tests.signers import Pair
 
-OLDER, NEWER = "20261123-020000", "20261125-020000"
+GONE, OLDER, NEWER = "20261122-020000", "20261123-020000", "20261125-020000"
 
 
 def change(backup, **fields):
@@ -54,7 +54,7 @@ def test_what_lies_there_and_is_no_backup_is_named(tmp_path):
     for name in (
         f".redis-{OLDER}.json.new",
         f".redis-{OLDER}.verified.json.new",
-        f".redis-{OLDER}.json.removed",
+        f".redis-{GONE}.json.removed",
         f"redis-{OLDER}.rdb",
         f"redis-{OLDER}.rdb.age",
         f"redis-{OLDER}.globals.sql",
@@ -80,7 +80,7 @@ def test_what_lies_there_and_is_no_backup_is_named(tmp_path):
         "link": ("foreign", "not a store's folder"),
         "notes": ("foreign", "not a store's folder"),
         f"redis/.redis-{OLDER}.json.new": job,
-        f"redis/.redis-{OLDER}.json.removed": (
+        f"redis/.redis-{GONE}.json.removed": (
             "half-removed",
             "left by a removal that did not end: the next prune ends it",
         ),
@@ -99,8 +99,9 @@ def test_what_lies_there_and_is_no_backup_is_named(tmp_path):
         f"redis/redis-{NEWER}.json": ("foreign", "not a file: not written by stack-backup"),
     }
     found = catalog.read(tmp_path, "s")
-    assert found.begun == {OLDER} and list(found.leftovers) == [OLDER] and list(found.points) == [POINT]
-    assert len(found.leftovers[OLDER]) == 9 and all(path.exists() for path in found.leftovers[OLDER])
+    assert found.begun == {GONE} and list(found.points) == [POINT]
+    assert {point: len(paths) for point, paths in found.leftovers.items()} == {GONE: 1, OLDER: 8}
+    assert all(path.exists() for paths in found.leftovers.values() for path in paths)
 
 
 def test_what_belongs_to_a_backup_is_no_rest_of_another(tmp_path):
@@ -482,7 +483,7 @@ def test_the_catalog_as_data(tmp_path):
         "latest": None,
         "problems": [],
     }
-    for point in (OLDER, POINT):
+    for point in (GONE, OLDER, POINT):
         publish(tmp_path, point=point)
     publish(tmp_path, point=NEWER, stores=("redis", "postgres"))
     (tmp_path / "notes").write_text("x")
