@@ -334,6 +334,17 @@ def test_the_lock_names_its_holder_alone(tmp_path, everybody):
     )
 
 
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / ".lock").symlink_to("precious")
+    with (
+        pytest.raises(BackupError, match="/.lock can't be opened: Too many levels of symbolic links: mend"),
+        Lock(tmp_path),
+    ):
+        pass
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
 def test_locks_and_files_leave_nothing_open(tmp_path):
     before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
     for _ in range(3):
