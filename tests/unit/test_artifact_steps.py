@@ -334,15 +334,21 @@ def test_the_lock_names_its_holder_alone(tmp_path, everybody):
     )
 
 
-def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
+@pytest.mark.parametrize(
+    ("named", "said"), [(os.symlink, "Too many levels of symbolic links"), (os.link, "it is no file of its own")]
+)
+def test_a_lock_that_is_another_file_is_left_alone(tmp_path, named, said):
     (tmp_path / "precious").write_text("mine")
-    (tmp_path / ".lock").symlink_to("precious")
-    with (
-        pytest.raises(BackupError, match="/.lock can't be opened: Too many levels of symbolic links: mend"),
-        Lock(tmp_path),
-    ):
-        pass
+    named(tmp_path / "precious", tmp_path / ".lock")
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    for _ in range(3):
+        with (
+            pytest.raises(BackupError, match=f"/.lock can't be opened: {said}: mend its owner or mode$"),
+            Lock(tmp_path),
+        ):
+            pass
     assert (tmp_path / "precious").read_text() == "mine"
+    assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
 def test_locks_and_files_leave_nothing_open(tmp_path):
