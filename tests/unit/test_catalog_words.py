@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from stack_backup import catalog, chain
+from stack_backup import age, catalog, chain
 from stack_backup.artifact import digest
 from stack_backup.catalog import Backup, Catalog, Folder
 from stack_backup.errors import BackupError
@@ -157,6 +157,7 @@ def test_files_of_a_folder_that_are_not_as_their_manifest_says(tmp_path):
     artifact.mkdir()
     for name in ("1.dat", "2.dat"):
         (artifact / name).write_bytes(b"1234")
+    (artifact / "0.dat").touch()
     change(artifact, artifact={"name": artifact.name, **digest(artifact)})
     assert wrong(tmp_path) == {}
     (artifact / "empty").touch()  # what a file system leaves; nothing is in it
@@ -548,6 +549,13 @@ def test_what_is_said_where_signatures_are_asked_for(tmp_path):
     chain.extend(backups, "s", key, 1.0, hashes)
     found = catalog.read(backups, "s", signers=signers)
     assert found.chain.points == hashes and len(found.problems) == 3
+    identity = age.Identity("AGE-SECRET-KEY-1X")
+    assert catalog.read(backups, "s", identity, signers).points[OLDER]["redis"].identity is identity
+    found = catalog.read(backups, "t", signers=signers)
+    assert not found.points and [item["message"] for item in found.problems] == [
+        *["the backup is of stack s, not t"] * 4,
+        "the chain of recovery points is of stack s, not t",
+    ]
     manifests[OLDER].unlink()
     told = wrong(backups, signers=signers)
     assert told[f"redis/redis-{OLDER}.json"] == (
@@ -561,3 +569,18 @@ def test_what_is_said_where_signatures_are_asked_for(tmp_path):
         "the chain of recovery points is not as stack-backup writes it: KeyError 'list'",
     )
     assert catalog.info({**given, "stack": "s"})["points"] == []
+
+
+def test_who_signs_does_so_for_a_stack_and_at_a_time(tmp_path):
+    backups = tmp_path / "backups"
+    backups.mkdir()
+    pair = Pair(tmp_path)
+    for point in (OLDER, NEWER):
+        pair.sign(publish(backups, point=point).with_suffix(".json"))
+    for line, trusted in (
+        (f"s {pair.public}", [OLDER, NEWER]),
+        (f"t {pair.public}", []),
+        (f'* valid-before="20261124" {pair.public}', [OLDER]),
+        (f'* valid-after="20261124" {pair.public}', [NEWER]),
+    ):
+        assert list(catalog.read(backups, "s", signers=signers_of({"allowed_signers": [line]})).points) == trusted
