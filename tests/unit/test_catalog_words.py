@@ -197,22 +197,29 @@ def test_all_places_are_looked_at_after_one_that_is_wrong(tmp_path):
     assert list(found.points[POINT]) == ["b", "d"] and len(found.problems) == 2
 
 
-class Unlisted(Folder):
+class Refusing(Folder):
+    """What a store "a" that belongs to somebody else is like."""
+
     def kinds(self, folder):
-        if folder != self.root:
+        if folder.name == "a":
             raise PermissionError(13, "Permission denied")
         return super().kinds(folder)
 
+    def content(self, path):
+        if path.parent.name == "b":
+            raise PermissionError(13, "Permission denied")
+        return super().content(path)
 
-def test_a_folder_that_can_not_be_listed_is_damaged(tmp_path):
-    publish(tmp_path)
-    found = catalog.read_of(Unlisted(tmp_path), "s")
-    assert found.points == {} and found.problems == [
-        {
-            "path": str(tmp_path / "redis"),
-            "problem": "damaged",
-            "message": "the folder can't be read: Permission denied",
-        }
+
+def test_what_can_not_be_read_is_damaged_and_hides_no_other(tmp_path):
+    for store in ("a", "b", "redis"):
+        publish(tmp_path, store=store)
+    found = catalog.read_of(Refusing(tmp_path), "s")
+    assert list(found.points[POINT]) == ["redis"]
+    said = "the manifest can't be read: PermissionError [Errno 13] Permission denied"
+    assert found.unreadable == {POINT: f"b-{POINT}.json: {said}"} and found.problems == [
+        {"path": str(tmp_path / "a"), "problem": "damaged", "message": "the folder can't be read: Permission denied"},
+        {"path": f"{tmp_path}/b/b-{POINT}.json", "problem": "damaged", "message": said},
     ]
 
 
