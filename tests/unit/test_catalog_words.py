@@ -353,6 +353,8 @@ def test_the_roles_of_a_backup(tmp_path):
         backup.globals(Deadline(5))
     path.write_bytes("create role é;".encode())
     assert backup.globals(Deadline(5)) == "create role é;"
+    path.write_bytes(b"-" * (33 * 1024 * 1024))  # more than a manifest may have
+    assert len(backup.globals(Deadline(5))) == 33 * 1024 * 1024
     path.write_bytes("create role é;".encode("latin-1"))
     with pytest.raises(BackupError) as caught:
         backup.globals(Deadline(5))
