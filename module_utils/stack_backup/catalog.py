@@ -189,7 +189,7 @@ class Catalog:
             return f"store {', '.join(sorted(self.untrusted[point]))} is not signed by who may sign"
         known, whole = self.known(point), self.points.get(point, {})
         for store in sorted(self.asked(point) | set(known)):
-            failed = next((backup.manifest["point"].get("failed") or {} for backup in known.values()), {})
+            failed = next(backup.manifest["point"].get("failed") or {} for backup in known.values())
             if store in known and store not in whole:
                 return f"store {store} is damaged"
             if store not in known:
@@ -313,7 +313,7 @@ def _kind(item: os.DirEntry[str]) -> str:
 
 def _shown(name: str) -> str:
     """A name that may be anything, on one line, in what UTF-8 can say."""
-    return name if name.isprintable() else name.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
 
 
 def _problem(path: Path, problem: str, message: str) -> dict[str, str]:
