@@ -508,7 +508,7 @@ def test_the_catalog_as_data(tmp_path):
                 "safety": False,
                 "backups": [found.points[point]["redis"].report()],
             }
-            for point in (OLDER, POINT, NEWER)
+            for point in (GONE, OLDER, POINT, NEWER)
         ],
         "latest": POINT,
         "problems": found.problems,
