@@ -80,12 +80,12 @@ class _Server(Protocol):
 
 def await_answers(docker: Docker, containers: Sequence[Container], servers: Sequence[_Server], seconds: float) -> None:
     """Wait until servers that were just brought up take connections. Raises BackupError with what their logs say."""
-    since = time.time()
+    since, begun = time.time(), time.monotonic()
     try:
         health.wait(docker, [item.id for item in containers], [], seconds)
         waiting = list(servers)
         while waiting := [server for server in waiting if not server.answers()]:
-            if time.time() - since > docker.deadline.left(seconds):
+            if time.monotonic() - begun > docker.deadline.left(seconds):
                 raise BackupError(f"no connection on the server's port within {seconds:g} s")
             time.sleep(_PAUSE)
     except BackupError as error:

@@ -35,7 +35,8 @@ def check_files(manifest: Mapping[str, Any]) -> None:
     failed = point.get("failed") or {}
     if not (texts(point["stores"]) and isinstance(failed, dict) and text(manifest["pin"]["at"])):
         raise TypeError("a field is of the wrong kind")
-    if not seconds(manifest["seconds"]["total"]):
+    total = manifest["seconds"]["total"]
+    if isinstance(total, bool) or not seconds(abs(total)):  # less than none where the clock was set back meanwhile
         raise TypeError("its seconds are no number")
 
 

@@ -157,7 +157,7 @@ class _Point:
         self._manifests: dict[str, str] = {}  # of what was published, by store: sha256
         self._quiesced: list[str] = []
         self._quiesce_seconds = 0.0
-        self._began = time.time()
+        self._began = time.monotonic()
 
     def _free_id(self) -> str:
         while True:
@@ -313,7 +313,7 @@ class _Point:
         if job.source is None or job.partial is None or job.container is None:
             return
         told = job.source.describe()
-        job.seconds["total"] = round(time.time() - self._began, 3)
+        job.seconds["total"] = round(time.monotonic() - self._began, 3)
         artifact = {
             "name": job.partial.artifact.name,
             "encryption": job.partial.encryption(job.partial.artifact),
@@ -394,7 +394,7 @@ class _Point:
             "pin_distance_ms": round((max(pins) - min(pins)) * 1000, 3) if pins else None,
             "quiesced": self._quiesced,
             "quiesce_seconds": self._quiesce_seconds,
-            "seconds": round(time.time() - self._began, 3),
+            "seconds": round(time.monotonic() - self._began, 3),
         }
         errors = [report["error"] for report in reports if not report["ok"]]
         if errors:

@@ -26,6 +26,11 @@ def test_a_fault_leaves_all_as_it_was(hurt, job):
 
 
 @pytest.mark.timeout(600)
+def test_a_clock_that_is_set_back_leaves_a_whole_backup(hurt):
+    assert {row[2] for row in judged(hurt, "backup", 2, seed=7, only="clock-90000")} == {"done"}
+
+
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("job", ["offsite", "fetch"])
 def test_a_remote_that_is_lost_leaves_all_as_it_was(hurt, job):
     told = {row[2] for row in judged(hurt, job, 2, seed=4, only="network lost")}

@@ -43,6 +43,15 @@ def test_a_published_backup_is_found_and_private(tmp_path):
     assert not list(artifact.parent.glob("*.partial"))
 
 
+def test_a_backup_during_which_the_clock_was_set_back_is_one(tmp_path):
+    path = publish(tmp_path).with_suffix(".json")
+    manifest = json.loads(path.read_text())
+    for seconds, told in ((-90000.0, []), (True, ["damaged"]), ("1", ["damaged"])):
+        manifest["seconds"]["total"] = seconds
+        path.write_text(json.dumps(manifest))
+        assert [problem for problem, _path in problems(tmp_path)] == told
+
+
 def test_a_backup_is_never_overwritten_nor_its_rest_removed(tmp_path):
     artifact = publish(tmp_path)
     with pytest.raises(BackupError, match="never overwritten"):

@@ -70,7 +70,7 @@ class Server:
 
         Raises BackupError with the log's last words when the server ends instead.
         """
-        began = time.time()
+        began, since = time.time(), time.monotonic()
         told = self.inspect()
         if told["State"]["Paused"]:
             self._docker.call("unpause", self._container.id)
@@ -79,7 +79,7 @@ class Server:
         while True:
             try:
                 connect()
-                return time.time() - began
+                return time.monotonic() - since
             except BackupError as error:
                 told = self.inspect()
                 if not told["State"]["Running"] or told["State"]["Restarting"] or told["RestartCount"] > restarts:
