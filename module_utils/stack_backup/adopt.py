@@ -212,12 +212,12 @@ class _Adoption:
         if container:
             return container.image, container.image_id
         image = self._site.image(store)
-        found = self._docker.call("image", "inspect", image, "--format", "{{.Id}}", check=False)
-        if found.code:
+        found = self._docker.image_id(image)
+        if not found:
             raise BackupError(
                 f"the image {image} of service {store.service}, which would read it, is not here: docker compose pull"
             )
-        return image, found.out.strip()
+        return image, found
 
     def _refuse_other_database(self, file: _File) -> None:
         container = self._site.containers.get(file.store.name)

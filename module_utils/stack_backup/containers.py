@@ -137,12 +137,12 @@ class Docker:
             raise BackupError(_cure(result))
         return result
 
-    def has_image(self, image: str) -> bool:
-        """Whether the image is on this host."""
-        result = self.call("image", "inspect", image, "--format", "x", check=False)
+    def image_id(self, image: str) -> str:
+        """The id of an image; empty where it is not on this host. Raises BackupError where that can't be told."""
+        result = self.call("image", "inspect", image, "--format", "{{.Id}}", check=False)
         if result.code and "No such image" not in result.err:
             raise BackupError(_cure(result))
-        return not result.code
+        return "" if result.code else result.out.strip()
 
     def told(self, *args: str) -> Any:
         """The JSON that ``docker ARGS`` prints. Raises BackupError."""

@@ -105,6 +105,6 @@ def image_of(docker: Docker, backup: catalog.Backup, images: Sequence[str] = ())
     """The first of ``images`` that is on this host, by default of those it was taken with. Raises NoImage."""
     wanted = images or taken_with(backup)
     for image in wanted:
-        if docker.has_image(image):
+        if docker.image_id(image):
             return image
     raise NoImage(f"none of the images {', '.join(wanted)} is on this host: docker pull one that can read the backup")
